@@ -1,0 +1,68 @@
+# Works from a clean clone: every target sets up .venv first, once.
+# Another interpreter: make PYTHON=/path/to/python3; other extras: make EXTRAS=dev,data
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS ?= dev
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+comma := ,
+STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
+
+AGENTS ?= 1000
+RUN_ARGS ?=
+BENCHMARKS ?= local_solver ray_iteration clearing placement simulate
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup simulate test bench lint format types check wheel clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s: 2>/dev/null \
+	|| sed -n 's/^\([a-z]*\):.*##/\1:/p' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Install raygrid and its tools into .venv
+
+simulate: $(STAMP)  ## Clear a day of a community of AGENTS (1000) prosumers
+	$(BIN)/raygrid simulate --agents $(AGENTS) $(RUN_ARGS)
+
+test: $(STAMP)  ## Run the whole test suite
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+bench: $(STAMP)  ## Run BENCHMARKS (all) into results/benchmarks; wants a quiet machine
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
+
+lint: $(STAMP)  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## Mend style and formatting where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## Check types, strictly
+	$(BIN)/mypy
+
+check: lint types test  ## All of the above checks
+
+wheel: $(STAMP)  ## Build the wheel into dist/
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## Remove everything that the targets made, results in runs/ excepted
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find raygrid actors tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "raygrid needs Python 3.11, 3.12 or 3.13:" \
+	"install one, or name it with 'make PYTHON=/path/to/python3'"; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 \
+	|| { rm -rf $(VENV); "$(PYTHON)" -m virtualenv --quiet $(VENV) 2>/dev/null; } \
+	|| { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment:" \
+	"install its venv module (Debian, Ubuntu: apt-get install python3-venv), then run make again"; \
+	exit 2; }
+
+$(STAMP): $(BIN)/pip setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@

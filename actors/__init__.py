@@ -1,0 +1,1 @@
+"""Ray actors: prosumer hosts, network operator, and the driver of a market day."""

@@ -1,0 +1,273 @@
+"""The actors of a market: hired by a placement, pinged, and brought back after a death."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import Any
+
+from actors.cluster import ClusterResources
+from actors.log import RoundLog
+from actors.operator import NetworkOperatorActor, OperatorData
+from actors.placement import Placement
+from actors.prosumer import HostData, ProsumerActor, Pulse
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.errors import EndedShortError
+from raygrid.grid.limits import empty_rows
+from raygrid.market.clearing import ClearingOptions
+from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
+from raygrid.scenario.case import Case
+
+SCHEDULE_TIMEOUT_S = 30.0
+"""Longest wait without any actor becoming ready before the cluster counts as full."""
+REVIVE_TIMEOUT_S = 30.0
+"""Longest wait for a dead actor's successor."""
+MAX_RESTARTS = 4
+"""How often Ray starts a dead actor's process anew."""
+
+Handle = Any
+"""A Ray actor handle; Ray gives them no static type."""
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """What a clearing began with, kept for the successors of dead actors."""
+
+    options: ClearingOptions
+    initial_pi_kw: FloatArray
+    summaries: tuple[HostSummary, ...]
+
+
+class Crew:
+    """Prosumer actors and the network operator of one case, loaded and warm.
+
+    Parameters
+    ----------
+    case : Case
+        The market; each host gets its slice, the operator the limits.
+    placement : Placement
+        Who sits where.
+    resources : ClusterResources
+        The cluster's numbers, for the message where it is full.
+    timeout_s : float
+        Longest wait without any actor becoming ready [s].
+    before_load : callable, optional
+        Called when the processes run, before they load compiled code.
+
+    Raises
+    ------
+    EndedShortError
+        The cluster did not schedule the actors.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        placement: Placement,
+        resources: ClusterResources,
+        timeout_s: float = SCHEDULE_TIMEOUT_S,
+        before_load: Callable[[], None] | None = None,
+    ) -> None:
+        import ray
+
+        self.placement = placement
+        host_class: Any = ray.remote(ProsumerActor)
+        operator_class: Any = ray.remote(NetworkOperatorActor)
+        common = {"scheduling_strategy": "SPREAD", "max_restarts": MAX_RESTARTS}
+        self.hosts: list[Handle] = [
+            host_class.options(num_cpus=placement.num_cpus, **common).remote(placement.threads)
+            for _ in placement.seats
+        ]
+        self.operator: Handle = operator_class.options(num_cpus=0, **common).remote()
+        self._opening: _Opening | None = None
+        try:
+            population = case.population
+            self._host_data = [
+                ray.put(
+                    HostData(
+                        seat.host,
+                        population.take(seat.index),
+                        case.grid if seat.carries_grid else None,
+                        case.network.slack,
+                        case.period_hours,
+                    )
+                )
+                for seat in placement.seats
+            ]
+            self._operator_data = ray.put(
+                OperatorData(
+                    case.rows,
+                    empty_rows(case.network, case.n_periods),
+                    case.network.n_buses,
+                    case.n_periods,
+                )
+            )
+            self._await_ready(resources, timeout_s)
+            if before_load is not None:
+                before_load()
+            ray.get(
+                [
+                    host.load.remote(data)
+                    for host, data in zip(self.hosts, self._host_data, strict=True)
+                ]
+                + [self.operator.load.remote(self._operator_data)]
+            )
+            self.pulses = self._pulses()
+        except BaseException:
+            self.dismiss()
+            raise
+
+    @property
+    def members(self) -> list[Handle]:
+        """All actors: the hosts in host order, then the operator."""
+        return [*self.hosts, self.operator]
+
+    @property
+    def host_buses(self) -> list[IntArray]:
+        """Positions of the buses of each host, in host order, once a clearing has begun."""
+        assert self._opening is not None
+        return [summary.buses for summary in self._opening.summaries]
+
+    def start(self, options: ClearingOptions, initial_pi_kw: FloatArray) -> RoundOutcome:
+        """Begin a clearing in every actor.
+
+        Parameters
+        ----------
+        options : ClearingOptions
+            Settings.
+        initial_pi_kw : (T,) float64
+            Start of the duals [kW].
+
+        Returns
+        -------
+        RoundOutcome
+            The messages that open the first round.
+        """
+        import ray
+
+        summaries = tuple(
+            ray.get([host.start.remote(options.relaxation, initial_pi_kw) for host in self.hosts])
+        )
+        self._opening = _Opening(options, initial_pi_kw, summaries)
+        outcome: RoundOutcome = ray.get(
+            self.operator.start.remote(summaries, options, initial_pi_kw)
+        )
+        return outcome
+
+    def revive(self, log: RoundLog | None, tightening: float) -> tuple[int, ...]:
+        """Find out who was restarted and bring them to the open round.
+
+        A host does all finished rounds again; where the log no longer holds them it starts
+        from its slice and the operator's duals, which costs some more rounds. The operator's
+        state is in the messages of the last two rounds and in the hosts' last answers.
+
+        Parameters
+        ----------
+        log : RoundLog or None
+            What opened the rounds; None where no clearing is open yet.
+        tightening : float
+            Product of the factors by which tolerances were tightened.
+
+        Returns
+        -------
+        tuple of int
+            Positions in `members` of those that were restarted.
+
+        Raises
+        ------
+        EndedShortError
+            An actor did not come back in time.
+        """
+        import ray
+
+        pulses = self._pulses()
+        restarted = tuple(
+            k
+            for k, (now, before) in enumerate(zip(pulses, self.pulses, strict=True))
+            if now.incarnation != before.incarnation
+        )
+        for k in restarted:
+            data = [*self._host_data, self._operator_data][k]
+            ray.get(self.members[k].load.remote(data))
+            if log is not None and k < len(self.hosts):
+                self._revive_host(k, log)
+            elif log is not None:
+                self._revive_operator(log, tightening)
+        self.pulses = pulses
+        return restarted
+
+    def dismiss(self) -> None:
+        """End the actors' processes."""
+        import ray
+
+        for member in self.members:
+            ray.kill(member)
+
+    def _revive_host(self, k: int, log: RoundLog) -> None:
+        import ray
+
+        assert self._opening is not None
+        host, opening = self.hosts[k], self._opening
+        host.start.remote(opening.options.relaxation, opening.initial_pi_kw)
+        if log.is_complete:
+            done = [host.step.remote(message) for message in log.done(k)]
+        else:
+            done = [host.resume.remote(log.opening.messages[k])]
+        ray.get(done)
+
+    def _revive_operator(self, log: RoundLog, tightening: float) -> None:
+        import ray
+
+        assert self._opening is not None
+        opening, before = self._opening, log.before
+        sums: list[Aggregate] = []
+        if before is not None:
+            asked = zip(self.hosts, before.messages, strict=True)
+            sums = ray.get([host.step.remote(message) for host, message in asked])
+        self.operator.start.remote(opening.summaries, opening.options, opening.initial_pi_kw)
+        ray.get(self.operator.resume.remote(log.opening, before, sums, tightening))
+
+    def _pulses(self) -> list[Pulse]:
+        """Ping everybody; a restarted actor is waited for."""
+        import ray
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+
+        deadline = monotonic() + REVIVE_TIMEOUT_S
+        pulses: list[Pulse] = []
+        for member in self.members:
+            while True:
+                try:
+                    pulses.append(
+                        ray.get(member.ping.remote(), timeout=max(deadline - monotonic(), 0.1))
+                    )
+                    break
+                except ActorUnavailableError:
+                    if monotonic() > deadline:
+                        raise EndedShortError(
+                            f"an actor did not come back within {REVIVE_TIMEOUT_S:.0f} s"
+                        ) from None
+                    sleep(0.1)
+                except (GetTimeoutError, RayActorError) as error:
+                    raise EndedShortError(
+                        "an actor died for good: " + str(error).splitlines()[0]
+                    ) from error
+        return pulses
+
+    def _await_ready(self, resources: ClusterResources, timeout_s: float) -> None:
+        """Wait for the processes, as long as some become ready."""
+        import ray
+
+        waiting: list[Any] = [member.ping.remote() for member in self.members]
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s)
+            ray.get(ready)
+            if not ready:
+                free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+                raise EndedShortError(
+                    f"{len(waiting)} of {len(self.members)} actors were not scheduled within "
+                    f"{timeout_s:.0f} s: {self.placement.describe()}; the cluster has "
+                    f"{resources.cpus} CPUs on {len(resources.nodes)} node(s), "
+                    f"{free.get('CPU', 0):g} of them free; wait, ask for fewer --actors, "
+                    "or use a larger cluster"
+                )

@@ -1,0 +1,225 @@
+"""A market on Ray from the driver's side: place, clear, fetch or write the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from actors.cluster import ClusterResources
+from actors.crew import Crew
+from actors.exchange import RayExchange
+from actors.failure import FailurePolicy, Transport
+from actors.metrics import ClearingMetrics
+from actors.placement import Placement, PlacementPolicy, plan_placement
+from actors.prosumer import PART_ROWS, Pulse
+from raygrid.market.clearing import ClearingOptions, ClearingResult
+from raygrid.market.messages import RoundOutcome
+from raygrid.market.session import RoundCallback, clear
+from raygrid.prosumer.dispatch import Dispatch
+from raygrid.scenario.case import Case
+
+if TYPE_CHECKING:
+    from raygrid.results.store import PartRecord
+
+
+def place(case: Case, policy: PlacementPolicy, resources: ClusterResources) -> Placement:
+    """Plan who sits where, before any actor starts; see `plan_placement`.
+
+    Parameters
+    ----------
+    case : Case
+        The market.
+    policy : PlacementPolicy
+        What the user asked for.
+    resources : ClusterResources
+        The cluster's machines.
+
+    Returns
+    -------
+    Placement
+        `describe()` is the line to show before the run.
+    """
+    population = case.population
+    return plan_placement(
+        policy,
+        population.bus,
+        population.prosumer_id,
+        case.n_periods,
+        case.network.slack,
+        resources,
+    )
+
+
+class RayMarket:
+    """A case whose prosumers and operator are Ray actors; clears as often as asked.
+
+    A context manager that ends its actors.
+
+    Parameters
+    ----------
+    case : Case
+        The market.
+    placement : Placement
+        From `place`.
+    resources : ClusterResources
+        The cluster's machines.
+    before_load : callable, optional
+        Called when the processes run and before they load compiled code, for example
+        `WarmUp().wait`.
+
+    Attributes
+    ----------
+    start_s : float
+        Time until the actors were ready [s].
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        placement: Placement,
+        resources: ClusterResources,
+        before_load: Callable[[], None] | None = None,
+    ) -> None:
+        started = perf_counter()
+        self.case = case
+        self.placement = placement
+        self._crew = Crew(case, placement, resources, before_load=before_load)
+        self._exchange: RayExchange | None = None
+        self._metrics = ClearingMetrics(case.name)
+        self.start_s = perf_counter() - started
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the actors."""
+        if self._exchange is not None:
+            self._exchange.close()
+        self._crew.dismiss()
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Processes and memory of the actors: the hosts in host order, then the operator."""
+        return tuple(self._crew.pulses)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed during the last clearing and was mended."""
+        return () if self._exchange is None else tuple(self._exchange.failures)
+
+    def clear(
+        self,
+        options: ClearingOptions,
+        on_round: RoundCallback | None = None,
+        transport: Transport | None = None,
+        policy: FailurePolicy | None = None,
+    ) -> ClearingResult:
+        """Clear the market once, from the start.
+
+        An interrupt (Ctrl-C) takes the compiled graph down and is passed on; the rounds so far
+        have been shown to `on_round`.
+
+        Parameters
+        ----------
+        options : ClearingOptions
+            Settings.
+        on_round : callable, optional
+            Called after every round.
+        transport : Transport, optional
+            How rounds travel; by default the faster way for the number of hosts.
+        policy : FailurePolicy, optional
+            What to do when Ray fails.
+
+        Returns
+        -------
+        ClearingResult
+
+        Raises
+        ------
+        EndedShortError
+            Ray failed more often than the policy bears.
+        """
+
+        def note(outcome: RoundOutcome) -> None:
+            self._metrics.observe(outcome)
+            if on_round is not None:
+                on_round(outcome)
+
+        transport = transport or Transport.fitting(self.placement.n_hosts)
+        self._exchange = RayExchange(self._crew, self.case, options, transport, policy)
+        with self._exchange as exchange:
+            exchange.prepare()
+            return clear(self.case, options, exchange, note)
+
+    def dispatch(self) -> Dispatch:
+        """The final schedule of all prosumers in the case's order, for communities that fit here.
+
+        Returns
+        -------
+        Dispatch
+            (N, T) arrays.
+
+        Raises
+        ------
+        RuntimeError
+            The last clearing has no final schedule.
+        """
+        parts: Sequence[Dispatch] = self._finished().ask_hosts("dispatch")
+        order = np.concatenate([seat.index for seat in self.placement.seats])
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Dispatch(
+            **{
+                f.name: np.concatenate([getattr(part, f.name) for part in parts])[back]
+                for f in fields(Dispatch)
+            }
+        )
+
+    def write_schedule(self, folder: Path, first_period: int = 0) -> list[PartRecord]:
+        """Write `schedule.parquet` as parts, the grid connection included.
+
+        Small schedules are fetched and written here; of large ones every host writes its own.
+
+        Parameters
+        ----------
+        folder : Path
+            `RunWriter.part_folder("schedule")`, on storage that every node shares.
+        first_period : int
+            Global index of the first period.
+
+        Returns
+        -------
+        list of PartRecord
+            For `RunWriter.add_parts`.
+
+        Raises
+        ------
+        RuntimeError
+            The last clearing has no final schedule.
+        """
+        network, population = self.case.network, self.case.population
+        exchange = self._finished()
+        if len(population) * self.case.n_periods > PART_ROWS:
+            written = exchange.ask_hosts("write_schedule", folder, network.bus_id, first_period)
+            return [record for records in written for record in records]
+        from raygrid.results.frames import grid_schedule_table, schedule_table
+        from raygrid.results.store import write_part
+
+        tables = [schedule_table(population, network.bus_id, self.dispatch(), first_period)]
+        if self.case.grid is not None:
+            slack = int(network.bus_id[network.slack])
+            tables.append(grid_schedule_table(exchange.grid_kw(), slack, first_period))
+        return [write_part(folder, "schedule", k, table) for k, table in enumerate(tables)]
+
+    def _finished(self) -> RayExchange:
+        if self._exchange is None:
+            raise RuntimeError("the market was not cleared yet")
+        return self._exchange

@@ -1,0 +1,302 @@
+"""Rounds over Ray: a compiled graph per clearing, plain calls where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from actors.crew import Crew
+from actors.failure import FailureDecision, FailurePolicy, Transport
+from actors.log import LOG_BYTES, RoundLog
+from raygrid.arrays import FloatArray
+from raygrid.errors import RaygridError
+from raygrid.market.clearing import ClearingOptions
+from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
+from raygrid.market.session import initial_pi
+from raygrid.scenario.case import Case
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
+
+FIRST_STEP_TIMEOUT_S = 300.0
+"""Patience with the first round of the graph, before we know how long a round takes."""
+MIN_STEP_TIMEOUT_S = 20.0
+"""Least patience with a later round; a loaded machine is slow, not dead."""
+STEP_TIMEOUT_FACTOR = 50.0
+"""Patience with a later round, in times of the longest round so far."""
+MIN_BUFFER_BYTES = 64 * 1024
+"""Least size of a channel's buffer: a small case's message with its pickle around it."""
+
+R = TypeVar("R")
+
+
+class RayExchange:
+    """Hosts and operator as Ray actors; implements `raygrid.market.session.Exchange`.
+
+    The graph is compiled before the first round and torn down after the last: an idle graph
+    keeps the CPUs busy, and plain calls may not run beside it. Both ways carry the same
+    messages between the same methods, hence the same bits. What a dead actor knew is brought
+    back from the log of messages, hence the same bits again.
+
+    Parameters
+    ----------
+    crew : Crew
+        The actors.
+    case : Case
+        The market they carry.
+    options : ClearingOptions
+        Settings.
+    transport : Transport
+        GRAPH, or PLAIN for plain calls only.
+    policy : FailurePolicy
+        What to do when Ray fails.
+
+    Attributes
+    ----------
+    transport : Transport
+        How rounds travel now.
+    failures : list of str
+        What failed and was mended, one line each.
+    final : OperatorFinal or None
+        The final schedule's messages, once there is one.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        case: Case,
+        options: ClearingOptions,
+        transport: Transport = Transport.GRAPH,
+        policy: FailurePolicy | None = None,
+        log_bytes: int = LOG_BYTES,
+    ) -> None:
+        self._crew = crew
+        self._options = options
+        self._period_hours = case.period_hours
+        self._initial_pi_kw = initial_pi(case, options)
+        self._policy = policy or FailurePolicy()
+        self._log_bytes = log_bytes
+        self._log: RoundLog | None = None
+        self._graph: Any = None
+        self._step_timeout_s = FIRST_STEP_TIMEOUT_S
+        self._tightening = 1.0
+        self.transport = transport
+        self.failures: list[str] = []
+        self.final: OperatorFinal | None = None
+        self._sums: list[HostFinal] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Tear the graph down; the actors stay."""
+        if self._graph is not None:
+            graph, self._graph = self._graph, None
+            graph.teardown()
+
+    def prepare(self) -> None:
+        """Begin the clearing in all actors and compile the graph, so that rounds can run.
+
+        Compiling takes as long as some twenty rounds; done here, it does not count as clearing.
+        """
+        outcome = self._mending(lambda: self._crew.start(self._options, self._initial_pi_kw))
+        self._log = RoundLog(self._log_bytes)
+        self._log.add(outcome)
+        if self.transport is Transport.GRAPH:
+            self._graph = self._mending(lambda: self._compile(outcome))
+
+    def open(self) -> RoundOutcome:
+        """Messages that open the first round."""
+        if self._log is None:
+            self.prepare()
+        assert self._log is not None
+        return self._log.opening
+
+    def round(self, outcome: RoundOutcome) -> RoundOutcome:
+        """Send the messages of `outcome`, gather the hosts' sums, return what follows.
+
+        Parameters
+        ----------
+        outcome : RoundOutcome
+            What opened the round.
+
+        Returns
+        -------
+        RoundOutcome
+
+        Raises
+        ------
+        EndedShortError
+            Ray failed more often than the policy bears, or an actor is gone for good.
+        """
+        assert self._log is not None
+        following = self._mending(lambda: self._carry(outcome))
+        self._log.add(following)
+        return following
+
+    def tighten(self, factor: float) -> RoundOutcome:
+        """Make the tolerances `factor` times as tight and go on."""
+        assert self._log is not None
+        self.close()
+        outcome: RoundOutcome = self._mending(
+            lambda: _get(self._crew.operator.tighten.remote(factor))
+        )
+        self._tightening *= factor
+        self._log.add(outcome)
+        return outcome
+
+    def finish(self) -> tuple[OperatorFinal, Sequence[HostFinal]]:
+        """Final schedule and its sums; no sums where there is no final schedule."""
+        self.close()
+        crew, hours = self._crew, self._period_hours
+
+        def final() -> OperatorFinal:
+            rooms = [host.headroom.remote() for host in crew.hosts]
+            result: OperatorFinal = _get(crew.operator.finish.remote(*rooms))
+            if result.faults:
+                batteries = [host.batteries.remote() for host in crew.hosts]
+                result = _get(crew.operator.finish_with_batteries.remote(hours, *batteries))
+            return result
+
+        self.final = self._mending(final)
+        if self.final.faults:
+            return self.final, ()
+        self._sums = self.ask_hosts("finish")
+        return self.final, self._sums
+
+    def dual_value_quanta(self, price_per_kwh: FloatArray) -> int:
+        """Sum over all agents of what each gains at most at given prices (B, T)."""
+        prices = [price_per_kwh[buses] for buses in self._crew.host_buses]
+        return sum(
+            self._mending(
+                lambda: _get(
+                    [
+                        host.dual_value_quanta.remote(price)
+                        for host, price in zip(self._crew.hosts, prices, strict=True)
+                    ]
+                )
+            )
+        )
+
+    def grid_kw(self) -> FloatArray:
+        """(T,) net import of the final schedule [kW], where there is a grid connection."""
+        return next(host.grid_p_kw for host in self._sums if host.grid_p_kw is not None)
+
+    def ask_hosts(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every host with its final message, mending the crew if need be.
+
+        Parameters
+        ----------
+        method : str
+            A method of `ProsumerActor` that takes a `FinalMessage` first.
+        *arguments : object
+            What it takes besides.
+
+        Returns
+        -------
+        list
+            The answers in host order.
+        """
+        if self.final is None or self.final.faults:
+            raise RuntimeError("there is no final schedule to ask for")
+        messages = self.final.messages
+        return self._mending(
+            lambda: list(
+                _get(
+                    [
+                        getattr(host, method).remote(message, *arguments)
+                        for host, message in zip(self._crew.hosts, messages, strict=True)
+                    ]
+                )
+            )
+        )
+
+    def _mending(self, action: Callable[[], R]) -> R:
+        """Do `action`; after a failure of Ray mend the crew and do it again."""
+        from ray.exceptions import RayError
+
+        while True:
+            try:
+                return action()
+            except RayError as error:
+                self.close()
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, RaygridError):
+                    raise cause from error
+                decision = self._note(error)
+                if decision is FailureDecision.GIVE_UP:
+                    raise
+            while True:
+                try:
+                    self._crew.revive(self._log, self._tightening)
+                    break
+                except RayError as error:
+                    if self._note(error) is FailureDecision.GIVE_UP:
+                        raise
+
+    def _note(self, error: RayError) -> FailureDecision:
+        """Write a failure down and decide about it."""
+        self.failures.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        decision = self._policy.decide(error, len(self.failures))
+        if decision is FailureDecision.PLAIN_CALLS:
+            self.transport = Transport.PLAIN
+        return decision
+
+    def _carry(self, outcome: RoundOutcome) -> RoundOutcome:
+        """One round; the longest so far sets the patience with the next."""
+        started = perf_counter()
+        if self.transport is Transport.PLAIN:
+            following = self._carry_plain(outcome)
+        else:
+            following = self._carry_by_graph(outcome)
+        longest = STEP_TIMEOUT_FACTOR * (perf_counter() - started)
+        if self._step_timeout_s == FIRST_STEP_TIMEOUT_S:
+            self._step_timeout_s = MIN_STEP_TIMEOUT_S
+        self._step_timeout_s = max(self._step_timeout_s, longest)
+        return following
+
+    def _carry_plain(self, outcome: RoundOutcome) -> RoundOutcome:
+        sums = [
+            host.step.remote(message)
+            for host, message in zip(self._crew.hosts, outcome.messages, strict=True)
+        ]
+        following: RoundOutcome = _get(self._crew.operator.handle.remote(*sums))
+        return following
+
+    def _carry_by_graph(self, outcome: RoundOutcome) -> RoundOutcome:
+        if self._graph is None:
+            self._graph = self._compile(outcome)
+        inputs = {f"host_{k}": message for k, message in enumerate(outcome.messages)}
+        following: RoundOutcome = self._graph.execute(**inputs).get(self._step_timeout_s)
+        # The arrays lie in the channel's buffer, which the operator cannot write to again
+        # before we let go of them.
+        messages = tuple(replace(m, pi_kw=np.array(m.pi_kw)) for m in following.messages)
+        return replace(following, messages=messages)
+
+    def _compile(self, outcome: RoundOutcome) -> Any:
+        """The round as a Ray Compiled Graph: driver, hosts, operator, driver."""
+        from ray.dag import InputNode
+
+        # Both int64 sums of a host are twice its message; the operator sends all messages.
+        size = sum(message.pi_kw.nbytes for message in outcome.messages)
+        with InputNode() as inputs:
+            sums = [host.step.bind(inputs[f"host_{k}"]) for k, host in enumerate(self._crew.hosts)]
+            graph = self._crew.operator.handle.bind(*sums)
+        return graph.experimental_compile(
+            _submit_timeout=self._step_timeout_s,
+            _buffer_size_bytes=max(MIN_BUFFER_BYTES, 2 * size),
+            _max_inflight_executions=1,
+        )
+
+
+def _get(refs: Any) -> Any:
+    import ray
+
+    return ray.get(refs)

@@ -1,0 +1,175 @@
+"""NetworkOperatorActor: the Ray actor around the network operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import numpy as np
+
+from actors.prosumer import LostStateError, OutOfStepError, Pulse, take_pulse
+from raygrid.arrays import FloatArray
+from raygrid.grid.network import NetworkRows
+from raygrid.market.battery_schedule import Batteries
+from raygrid.market.clearing import ClearingOptions
+from raygrid.market.messages import (
+    Aggregate,
+    HostHeadroom,
+    HostSummary,
+    OperatorFinal,
+    RoundOutcome,
+)
+from raygrid.market.operator import Operator
+from raygrid.market.projection import Projection
+
+
+@dataclass(frozen=True)
+class OperatorData:
+    """The operator's part of a case: limits and sizes, sent through the object store once.
+
+    Attributes
+    ----------
+    rows : NetworkRows
+        The case's limits.
+    no_rows : NetworkRows
+        What stands in their place where a clearing enforces none.
+    n_buses, n_periods : int
+        B and T.
+    """
+
+    rows: NetworkRows
+    no_rows: NetworkRows
+    n_buses: int
+    n_periods: int
+
+
+class NetworkOperatorActor:
+    """Carries an `Operator`; adds only what a process that can die needs."""
+
+    def __init__(self) -> None:
+        self._incarnation = uuid4().hex
+        self._data: OperatorData | None = None
+        self._operator: Operator | None = None
+        self._outcome: RoundOutcome | None = None
+
+    def ping(self) -> Pulse:
+        """Show that the process lives, and which incarnation it is."""
+        return take_pulse(self._incarnation)
+
+    def load(self, data: OperatorData) -> None:
+        """Take over the limits and load the compiled projection with one run of it."""
+        self._data, self._operator, self._outcome = data, None, None
+        still = np.zeros((data.n_buses, data.n_periods))
+        Projection(data.rows, np.ones(data.n_buses)).project(still)
+
+    def start(
+        self, hosts: Sequence[HostSummary], options: ClearingOptions, initial_pi_kw: FloatArray
+    ) -> RoundOutcome:
+        """Begin a clearing.
+
+        Parameters
+        ----------
+        hosts : sequence of HostSummary
+            One per host, in host order.
+        options : ClearingOptions
+            Settings.
+        initial_pi_kw : (T,) float64
+            Start of the duals [kW].
+
+        Returns
+        -------
+        RoundOutcome
+            The messages that open the first round.
+        """
+        if self._data is None:
+            raise LostStateError("no network loaded")
+        data = self._data
+        self._operator = Operator(
+            data.rows if options.network_constrained else data.no_rows,
+            data.n_buses,
+            data.n_periods,
+            hosts,
+            options,
+            initial_pi_kw,
+        )
+        self._outcome = None
+        return self._operator.open()
+
+    def handle(self, *aggregates: Aggregate) -> RoundOutcome:
+        """One round of the operator; a repeated round returns the same outcome again.
+
+        Parameters
+        ----------
+        *aggregates : Aggregate
+            One per host.
+
+        Returns
+        -------
+        RoundOutcome
+
+        Raises
+        ------
+        LostStateError
+            The process was restarted since the clearing began.
+        OutOfStepError
+            The sums do not all belong to the open round.
+        """
+        operator = self.operator
+        rounds = {part.iteration for part in aggregates}
+        if self._outcome is not None and rounds == {operator.iteration - 1}:
+            return self._outcome
+        if rounds != {operator.iteration}:
+            raise OutOfStepError(f"round {operator.iteration} is open, got sums of {rounds}")
+        self._outcome = operator.handle(aggregates)
+        return self._outcome
+
+    def tighten(self, factor: float) -> RoundOutcome:
+        """Make the tolerances `factor` times as tight and go on."""
+        self._outcome = None
+        return self.operator.tighten(factor)
+
+    def finish(self, *headrooms: HostHeadroom) -> OperatorFinal:
+        """The final schedule from the headrooms of all hosts."""
+        return self.operator.finish(headrooms)
+
+    def finish_with_batteries(self, period_hours: float, *batteries: Batteries) -> OperatorFinal:
+        """The final schedule with batteries moved too, after `finish` found faults."""
+        return self.operator.finish_with_batteries(batteries, period_hours)
+
+    def resume(
+        self,
+        opening: RoundOutcome,
+        before: RoundOutcome | None,
+        aggregates: Sequence[Aggregate],
+        tightening: float,
+    ) -> None:
+        """Take up a clearing at the round that `opening` opens, after a restart and `start`.
+
+        The round before is done once more, since its projection holds the last z and the
+        multipliers that the final prices need.
+
+        Parameters
+        ----------
+        opening : RoundOutcome
+            What opened the round to be done.
+        before : RoundOutcome or None
+            What opened the round before it; None at the first.
+        aggregates : sequence of Aggregate
+            The hosts' sums of the round before.
+        tightening : float
+            Product of the factors by which tolerances were tightened.
+        """
+        operator = self.operator
+        if before is not None:
+            operator.resume(before.messages, tightening)
+            operator.handle(aggregates)
+        operator.resume(opening.messages, tightening)
+        self._outcome = None
+
+    @property
+    def operator(self) -> Operator:
+        """The operator of the open clearing."""
+        if self._operator is None:
+            raise LostStateError("no clearing is open")
+        return self._operator

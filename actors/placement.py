@@ -1,0 +1,265 @@
+"""Which prosumers share a Ray actor: a policy, a plan with its numbers, and its resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+
+from actors.cluster import ClusterResources
+from raygrid.arrays import IntArray
+from raygrid.errors import InputError
+
+PROCESS_BYTES = 110 * 1024**2
+"""Memory that one actor process has for itself: Python, Ray, NumPy, compiled kernels [B]."""
+BYTES_PER_VALUE = 240
+"""Memory that one prosumer takes per period: profiles, state, device powers, scratch [B]."""
+MEMORY_SHARE = 0.6
+"""Share of the cluster's memory that a plan may take."""
+PROCESS_START_CPU_S = 1.6
+"""CPU time until an actor process is ready: Ray 0.9 s, other imports and cached kernels [s]."""
+START_BUDGET_S = 5.0
+"""Longest start-up that `auto` spends on one actor per prosumer [s]."""
+CPUS_PER_HOST = 8
+"""Most threads of a packed host; beyond them Python's part of a step shows."""
+
+
+class PlacementKind(StrEnum):
+    """How prosumers are spread over Ray actors."""
+
+    EACH = "each"
+    AUTO = "auto"
+    COUNT = "count"
+
+
+@dataclass(frozen=True)
+class PlacementPolicy:
+    """What the user asked for: `each`, `auto` or a number of actors.
+
+    Attributes
+    ----------
+    kind : PlacementKind
+        The rule.
+    count : int
+        Number of actors where the rule is COUNT, else 0.
+    """
+
+    kind: PlacementKind = PlacementKind.AUTO
+    count: int = 0
+
+    @classmethod
+    def parse(cls, text: str, where: str = "--actors") -> Self:
+        """Read `each`, `auto` or a positive whole number.
+
+        Parameters
+        ----------
+        text : str
+            What the user gave.
+        where : str
+            The option or key, for the message.
+
+        Returns
+        -------
+        PlacementPolicy
+
+        Raises
+        ------
+        InputError
+            Anything else.
+        """
+        if text in (PlacementKind.EACH, PlacementKind.AUTO):
+            return cls(PlacementKind(text))
+        if text.isascii() and text.isdecimal() and int(text) > 0:
+            return cls(PlacementKind.COUNT, int(text))
+        raise InputError(
+            f"{text!r} is no placement", where, "give 'each', 'auto' or a number of actors from 1"
+        )
+
+    def check(self, n_prosumers: int) -> None:
+        """Refuse more actors than prosumers.
+
+        Parameters
+        ----------
+        n_prosumers : int
+            Number of prosumers N.
+
+        Raises
+        ------
+        InputError
+            Says the numbers.
+        """
+        if self.count > n_prosumers:
+            raise InputError(
+                f"{self.count} actors for {n_prosumers} prosumers",
+                "--actors",
+                f"ask for at most {n_prosumers}, or 'each'",
+            )
+
+    def __str__(self) -> str:
+        return str(self.count) if self.kind is PlacementKind.COUNT else str(self.kind)
+
+
+@dataclass(frozen=True)
+class HostSeat:
+    """One prosumer actor before it exists.
+
+    Attributes
+    ----------
+    host : int
+        Its number, the sender of its messages.
+    index : (n,) int64
+        Positions of its prosumers in the population, by bus, then by id.
+    carries_grid : bool
+        Whether the grid connection sits here too.
+    """
+
+    host: int
+    index: IntArray
+    carries_grid: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Who sits where, and what each actor asks of the cluster.
+
+    Attributes
+    ----------
+    kind : PlacementKind
+        EACH or COUNT, whichever the policy led to.
+    seats : tuple of HostSeat
+        One per prosumer actor, in host order.
+    threads : int
+        Threads of each prosumer actor.
+    num_cpus : int
+        CPUs each prosumer actor reserves; 0 for actors that share the CPUs.
+    memory_bytes : int
+        Memory all actor processes are expected to take [B].
+    start_s : float
+        Start-up the plan expects [s].
+    """
+
+    kind: PlacementKind
+    seats: tuple[HostSeat, ...]
+    threads: int
+    num_cpus: int
+    memory_bytes: int
+    start_s: float
+
+    @property
+    def n_hosts(self) -> int:
+        """Number of prosumer actors."""
+        return len(self.seats)
+
+    def describe(self) -> str:
+        """The plan in one line, shown before the run."""
+        sizes = [len(seat.index) for seat in self.seats]
+        each = str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+        cpus = f"{self.num_cpus} CPU each" if self.num_cpus else "sharing the CPUs"
+        mib = self.memory_bytes / 1024**2
+        return (
+            f"{self.n_hosts} prosumer actor{'s' * (self.n_hosts != 1)}, "
+            f"{each} prosumer{'s' * (each != '1')} each, {cpus}, "
+            f"about {mib:.0f} MiB and {self.start_s:.0f} s to start"
+        )
+
+
+def plan_placement(
+    policy: PlacementPolicy,
+    bus: IntArray,
+    prosumer_id: IntArray,
+    n_periods: int,
+    slack: int,
+    resources: ClusterResources,
+) -> Placement:
+    """Spread N prosumers over Ray actors.
+
+    Prosumers are sorted by bus, then by id, and cut into equal counts, so that an actor
+    exchanges the rows of few buses. Every plan gives the same market bit for bit.
+
+    Parameters
+    ----------
+    policy : PlacementPolicy
+        `each` gives every prosumer its own process. `auto` does so while the processes fit
+        `MEMORY_SHARE` of the memory and start within `START_BUDGET_S`, and else packs over the
+        CPUs.
+    bus : (N,) int64
+        Position of each prosumer's bus.
+    prosumer_id : (N,) int64
+        Identifiers.
+    n_periods : int
+        Number of periods T.
+    slack : int
+        Position of the bus of the grid connection, which sits with a host of that bus if
+        there is one.
+    resources : ClusterResources
+        The cluster's machines.
+
+    Returns
+    -------
+    Placement
+
+    Raises
+    ------
+    InputError
+        More actors than prosumers, or more memory than the cluster has; says the numbers.
+    """
+    n = len(bus)
+    policy.check(n)
+    kind, n_hosts = policy.kind, n
+    if kind is PlacementKind.AUTO:
+        fits_memory = _memory_bytes(n, n, n_periods) <= MEMORY_SHARE * resources.memory_bytes
+        fits_start = _start_s(n, resources) <= START_BUDGET_S
+        kind = PlacementKind.EACH if fits_memory and fits_start else PlacementKind.COUNT
+        if kind is PlacementKind.COUNT:
+            n_hosts = min(n, max(1, _packed_hosts(resources)))
+    elif kind is PlacementKind.COUNT:
+        n_hosts = policy.count
+    memory = _memory_bytes(n_hosts, n, n_periods)
+    if memory > resources.memory_bytes:
+        raise InputError(
+            f"{n_hosts} prosumer actors need about {memory / 1024**3:.1f} GiB, the cluster has "
+            f"{resources.memory_bytes / 1024**3:.1f} GiB on {len(resources.nodes)} node(s)",
+            "--actors",
+            "take fewer actors ('auto' packs prosumers) or a larger cluster",
+        )
+    order = np.lexsort((prosumer_id, bus)).astype(np.int64)
+    parts = np.array_split(order, n_hosts)
+    at_slack = [host for host, part in enumerate(parts) if (bus[part] == slack).any()]
+    grid_host = at_slack[0] if at_slack else 0
+    seats = tuple(HostSeat(host, part, host == grid_host) for host, part in enumerate(parts))
+    threads = _threads(n_hosts, resources)
+    packed = kind is PlacementKind.COUNT and n_hosts * threads <= resources.cpus
+    return Placement(
+        kind=kind,
+        seats=seats,
+        threads=threads if packed else 1,
+        num_cpus=threads if packed else 0,
+        memory_bytes=memory,
+        start_s=_start_s(n_hosts, resources),
+    )
+
+
+def _memory_bytes(n_hosts: int, n: int, n_periods: int) -> int:
+    return n_hosts * PROCESS_BYTES + n * n_periods * BYTES_PER_VALUE
+
+
+def _start_s(n_hosts: int, resources: ClusterResources) -> float:
+    return n_hosts * PROCESS_START_CPU_S / max(1, resources.cpus)
+
+
+def _packed_hosts(resources: ClusterResources) -> int:
+    """Hosts that use every CPU with at most `CPUS_PER_HOST` threads each."""
+    return sum(
+        -(-node.cpus // CPUS_PER_HOST) if node.cpus > CPUS_PER_HOST else node.cpus
+        for node in resources.nodes
+    )
+
+
+def _threads(n_hosts: int, resources: ClusterResources) -> int:
+    """Threads per host, such that every host finds its CPUs on one node."""
+    for threads in range(min(CPUS_PER_HOST, max(1, resources.cpus // n_hosts)), 1, -1):
+        if sum(node.cpus // threads for node in resources.nodes) >= n_hosts:
+            return threads
+    return 1

@@ -1,0 +1,322 @@
+"""ProsumerActor: the Ray actor around a block of prosumers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.market.battery_schedule import Batteries
+from raygrid.market.block import ProsumerBlock
+from raygrid.market.messages import (
+    Aggregate,
+    FinalMessage,
+    HostFinal,
+    HostHeadroom,
+    HostSummary,
+    PriceMessage,
+)
+from raygrid.prosumer.dispatch import Dispatch
+from raygrid.prosumer.population import UNIT_FIELDS, GridConnection, Population
+
+if TYPE_CHECKING:
+    from raygrid.results.store import PartRecord
+
+PART_ROWS = 1_000_000
+"""Rows of the schedule after which a host begins its next part: some 90 MB in memory."""
+MAX_PARTS_PER_HOST = 1000
+"""Room in the numbering of parts: a host's parts start at its number times this."""
+
+
+class LostStateError(RuntimeError):
+    """An actor was restarted and knows nothing of the clearing; the driver can mend that."""
+
+
+class OutOfStepError(RuntimeError):
+    """A message belongs to another round than the one that is open."""
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """An actor's answer to a ping.
+
+    Attributes
+    ----------
+    incarnation : str
+        New with every start of the process: tells a restarted actor from its predecessor.
+    pid : int
+        Its process.
+    resident_bytes : int
+        Its resident memory, shared pages included [B].
+    """
+
+    incarnation: str
+    pid: int
+    resident_bytes: int
+
+
+def take_pulse(incarnation: str) -> Pulse:
+    """The pulse of this process."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        resident = 0
+    return Pulse(incarnation, os.getpid(), resident)
+
+
+@dataclass(frozen=True)
+class HostData:
+    """One host's slice of a case, sent through the object store once.
+
+    Attributes
+    ----------
+    host : int
+        Number of the host.
+    population : Population
+        Its prosumers.
+    grid : GridConnection or None
+        The grid connection, where this host carries it.
+    slack : int
+        Position of the bus of the grid connection.
+    period_hours : float
+        Length of a period [h].
+    """
+
+    host: int
+    population: Population
+    grid: GridConnection | None
+    slack: int
+    period_hours: float
+
+
+class ProsumerActor:
+    """Carries a `ProsumerBlock`; adds only what a process that can die needs.
+
+    A plain class: `ray.remote` is applied where it is hired. A step may be repeated: the last
+    two rounds return their answers again (the second last brings back a lost operator), any
+    other round than the next is refused. After a step, all calls but `start` only read.
+
+    Parameters
+    ----------
+    threads : int
+        Threads of the block. Compiled code starts none of its own, and Ray gives BLAS and
+        OpenMP as many as the actor has CPUs.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._incarnation = uuid4().hex
+        self._threads = threads
+        self._data: HostData | None = None
+        self._block: ProsumerBlock | None = None
+        self._expected = 0
+        self._answers: dict[int, Aggregate] = {}
+
+    def ping(self) -> Pulse:
+        """Show that the process lives, and which incarnation it is."""
+        return take_pulse(self._incarnation)
+
+    def load(self, data: HostData) -> None:
+        """Take over a slice of the case and load the compiled kernels with one small step.
+
+        Parameters
+        ----------
+        data : HostData
+            The slice; its profiles stay in the object store, read-only.
+        """
+        # Compiled code is made per array type, and read-only is a type of its own: the small
+        # arrays are copied, so that every placement runs the same machine code.
+        units = {name: np.array(getattr(data.population, name)) for name in UNIT_FIELDS}
+        self._data = replace(data, population=replace(data.population, **units))
+        self._block = None
+        first = data.population.take(slice(0, 1))
+        n_periods = first.n_periods
+        warm = self._new_block(
+            replace(self._data, population=_owned(first)), 1.0, n_periods * [0.0]
+        )
+        n_buses = len(warm.summary().buses)
+        with _without_blas():
+            warm.step(PriceMessage(0, np.zeros((n_buses, n_periods)), 1.0, 1.0))
+
+    def start(self, relaxation: float, initial_pi_kw: FloatArray) -> HostSummary:
+        """Begin a clearing of the loaded slice.
+
+        Parameters
+        ----------
+        relaxation : float
+            Over-relaxation alpha.
+        initial_pi_kw : (T,) float64
+            Start of the duals [kW].
+
+        Returns
+        -------
+        HostSummary
+            What the operator must know of this host.
+        """
+        if self._data is None:
+            raise LostStateError("no prosumers loaded")
+        self._block = self._new_block(self._data, relaxation, initial_pi_kw)
+        self._expected, self._answers = 0, {}
+        return self._block.summary()
+
+    def resume(self, message: PriceMessage) -> None:
+        """Take up a clearing at the round that `message` opens, without the rounds before it."""
+        message = _writable(message)
+        self.block.restore(message)
+        self._expected, self._answers = message.iteration, {}
+
+    def step(self, message: PriceMessage) -> Aggregate:
+        """One round of the block; a repeated one returns the same sums again.
+
+        Parameters
+        ----------
+        message : PriceMessage
+            Duals of this host's buses.
+
+        Returns
+        -------
+        Aggregate
+
+        Raises
+        ------
+        LostStateError
+            The process was restarted since the clearing began.
+        OutOfStepError
+            The message opens another round than the one this host waits for.
+        """
+        block, iteration = self.block, message.iteration
+        if iteration in self._answers:
+            return self._answers[iteration]
+        if iteration != self._expected:
+            raise OutOfStepError(
+                f"host {block.host} waits for round {self._expected}, got {iteration}"
+            )
+        answer = self._answers[iteration] = block.step(_writable(message))
+        self._answers.pop(iteration - 2, None)
+        self._expected = iteration + 1
+        return answer
+
+    def headroom(self) -> HostHeadroom:
+        """By how much this host's buses can still move."""
+        return self.block.headroom()
+
+    def batteries(self) -> Batteries:
+        """This host's batteries with the schedules of the last round."""
+        return self.block.batteries()
+
+    def finish(self, message: FinalMessage) -> HostFinal:
+        """Move the schedules as the operator asks and add up the result."""
+        return self.block.finish(message)
+
+    def dual_value_quanta(self, price_per_kwh: FloatArray) -> int:
+        """Sum of the most that each agent gains at the prices (nb, T) of this host's buses."""
+        return self.block.dual_value_quanta(price_per_kwh)
+
+    def dispatch(self, message: FinalMessage) -> Dispatch:
+        """The final schedule of this host's prosumers, in the order of its seat."""
+        parts = [dispatch for _, _, dispatch in self.block.final_chunks(message)]
+        return Dispatch(
+            **{
+                f.name: np.concatenate([getattr(p, f.name) for p in parts])
+                for f in fields(Dispatch)
+            }
+        )
+
+    def write_schedule(
+        self, message: FinalMessage, folder: Path, bus_id: IntArray, first_period: int = 0
+    ) -> list[PartRecord]:
+        """Write this host's rows of `schedule.parquet` as parts.
+
+        Parameters
+        ----------
+        message : FinalMessage
+            How the operator moved this host's buses.
+        folder : Path
+            The table's folder, on storage that the driver sees as well.
+        bus_id : (B,) int64
+            Bus numbers as tables show them.
+        first_period : int
+            Global index of the first period.
+
+        Returns
+        -------
+        list of PartRecord
+            What was written; writing again replaces it.
+        """
+        import pyarrow as pa
+
+        from raygrid.results.frames import grid_schedule_table, schedule_table
+        from raygrid.results.store import write_part
+
+        block = self.block
+        records: list[PartRecord] = []
+        tables: list[pa.Table] = []
+        n = len(block.population)
+        for start, stop, dispatch in block.final_chunks(message):
+            part = block.population.take(slice(start, stop))
+            tables.append(schedule_table(part, bus_id, dispatch, first_period))
+            if stop == n or sum(table.num_rows for table in tables) >= PART_ROWS:
+                index = block.host * MAX_PARTS_PER_HOST + len(records)
+                records.append(write_part(folder, "schedule", index, pa.concat_tables(tables)))
+                tables = []
+        grid_kw = block.final_grid_kw(message)
+        if grid_kw is not None and self._data is not None:
+            index = block.host * MAX_PARTS_PER_HOST + len(records)
+            table = grid_schedule_table(grid_kw, int(bus_id[self._data.slack]), first_period)
+            records.append(write_part(folder, "schedule", index, table))
+        return records
+
+    @property
+    def block(self) -> ProsumerBlock:
+        """The block of the open clearing."""
+        if self._block is None:
+            raise LostStateError("no clearing is open")
+        return self._block
+
+    def _new_block(
+        self, data: HostData, relaxation: float, initial_pi_kw: FloatArray | list[float]
+    ) -> ProsumerBlock:
+        return ProsumerBlock(
+            data.host,
+            data.population,
+            data.grid,
+            data.slack,
+            data.period_hours,
+            relaxation,
+            np.array(initial_pi_kw, dtype=np.float64),
+            self._threads,
+        )
+
+
+@contextmanager
+def _without_blas() -> Iterator[None]:
+    """Keep numba from loading `scipy.linalg`, with which it only looks whether BLAS is there.
+
+    No kernel of a host calls BLAS; this is an eighth of the start of its process.
+    """
+    name = "scipy.linalg"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _owned(population: Population) -> Population:
+    return Population(**{f.name: np.array(getattr(population, f.name)) for f in fields(population)})
+
+
+def _writable(message: PriceMessage) -> PriceMessage:
+    """The message with arrays of its own: what Ray delivers is read-only, a type of its own."""
+    return replace(message, pi_kw=np.array(message.pi_kw))

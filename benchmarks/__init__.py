@@ -1,0 +1,1 @@
+"""Benchmarks, run as modules; each leaves JSON and Markdown in results/benchmarks."""

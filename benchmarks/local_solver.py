@@ -1,0 +1,219 @@
+"""One battery subproblem: the compiled path method against warm-started OSQP and DAQP.
+
+Run as ``python -m benchmarks.local_solver``. All solvers see the same ADMM-like
+sequence of targets in the same process: households with fixed load and battery, once more
+with PV, whose targets settle around time-of-use prices. OSQP keeps one workspace per
+prosumer and is warm-started; DAQP, too, keeps its workspace, solves the problem condensed to
+charge and discharge (with a small ridge, since they enter p only together) and starts from
+the last active set. Both are timed on their own clocks, without Python, and the median is
+taken; the path method in CPU time per thread, and in wall time for one and two threads.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.common import OUT, Report, Spread, Target
+from raygrid.prosumer.local import LocalSolver
+from raygrid.prosumer.population import Population
+
+RHO = 0.1
+ROUNDS = 12
+CHUNK = 256
+OSQP_TOLERANCE = 1e-5
+
+
+def households(n: int, n_periods: int, with_pv: bool, seed: int = 1) -> Population:
+    """Households with a battery of 5 to 14 kWh, evening peaks and, if asked, PV."""
+    rng = np.random.default_rng(seed)
+    p = Population.empty(n, n_periods)
+    hour = (np.arange(n_periods) + 0.5) * 24 / n_periods
+    shape = 0.4 + 0.5 * np.exp(-((hour - 8) ** 2) / 4) + np.exp(-((hour - 19) ** 2) / 8)
+    p.fixed_load_kw[:] = (
+        rng.uniform(0.4, 1.6, (n, 1)) * shape * rng.lognormal(0, 0.35, (n, n_periods))
+    )
+    if with_pv:
+        sun = np.maximum(np.sin((hour - 6) / 12 * np.pi), 0)
+        p.generation_limit_kw[:] = rng.uniform(3, 8, (n, 1)) * sun * rng.uniform(0.3, 1, (n, 1))
+    capacity = rng.uniform(5, 14, n)
+    p.soc_max_kwh[:], p.soc_min_kwh[:] = capacity, 0.1 * capacity
+    p.soc_initial_kwh[:] = p.soc_final_min_kwh[:] = 0.5 * capacity
+    p.charge_max_kw[:] = p.discharge_max_kw[:] = 0.5 * capacity
+    p.eta_charge[:] = p.eta_discharge[:] = 0.95
+    p.cycle_cost_per_kwh[:] = 0.01
+    return p
+
+
+def admm_targets(population: Population, period_hours: float, seed: int = 2) -> list[np.ndarray]:
+    """Targets of successive rounds: the last p shifted by prices that settle."""
+    rng = np.random.default_rng(seed)
+    n, n_periods = population.fixed_load_kw.shape
+    hour = (np.arange(n_periods) + 0.5) * 24 / n_periods
+    price = np.where((hour > 7) & (hour < 22), 0.30, 0.20) - 0.18 * np.exp(-((hour - 13) ** 2) / 6)
+    solver = LocalSolver(population, period_hours)
+    p = -population.fixed_load_kw
+    targets = []
+    for k in range(ROUNDS):
+        targets.append(p + (price + 0.12 * 0.75**k * rng.normal(0, 1, n_periods)) / RHO)
+        p = np.empty((n, n_periods))
+        solver.solve(0, n, targets[-1], np.full(n, RHO), p)
+    return targets
+
+
+def time_path(population, period_hours, targets, threads):
+    """Microseconds per subproblem over the rounds, chunks shared out over threads."""
+    solver = LocalSolver(population, period_hours)
+    n = len(population)
+    rho, p = np.full(n, RHO), np.empty(targets[0].shape)
+
+    def chunk(start, target):
+        stop = min(start + CHUNK, n)
+        began = time.thread_time()
+        solver.solve(start, stop, target[start:stop], rho[start:stop], p[start:stop])
+        return time.thread_time() - began
+
+    seconds, cpu = [], 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for target in targets:
+            began = time.perf_counter()
+            cpu += sum(pool.map(chunk, range(0, n, CHUNK), [target] * n))
+            seconds.append(time.perf_counter() - began)
+    return {
+        "us_cpu": 1e6 * cpu / n / len(targets),
+        "us_wall": Spread.of(1e6 * s / n for s in seconds),
+        "simultaneous": solver.simultaneous_count(),
+    }
+
+
+def time_osqp(population, period_hours, targets, tolerance):
+    """Warm-started OSQP per subproblem: its own update and solve clocks."""
+    from raygrid.prosumer.qp import ProsumerQP
+
+    seconds, cpu, worst = [], 0.0, 0.0
+    exact = LocalSolver(population, period_hours)
+    for i in range(len(population)):
+        qp = ProsumerQP(population, i, period_hours, RHO, tolerance, polishing=False)
+        qp.solve(targets[0][i])
+        for target in targets[1:]:
+            began = time.thread_time()
+            dispatch = qp.solve(target[i])
+            cpu += time.thread_time() - began
+            info = qp._solver._solver.info
+            seconds.append(info.solve_time + info.update_time)
+        p = exact.dispatch(i, i + 1, targets[-1][i : i + 1], np.array([RHO])).p_kw
+        worst = max(worst, float(np.abs(p - dispatch.p_kw).max()))
+    return {
+        "us": Spread.of(1e6 * s for s in seconds),
+        "us_cpu_with_python": 1e6 * cpu / len(seconds),
+        "tolerance": tolerance,
+        "worst_p_error_kw": worst,
+    }
+
+
+def time_daqp(population, period_hours, targets):
+    """DAQP on the dense problem in charge and discharge, with its workspace kept."""
+    import daqp
+
+    n_periods = population.n_periods
+    eye = np.eye(n_periods)
+    hessian = RHO * np.block([[eye, -eye], [-eye, eye]]) + 1e-6 * np.eye(2 * n_periods)
+    seconds, cpu, worst = [], 0.0, 0.0
+    exact = LocalSolver(population, period_hours)
+    for i in range(len(population)):
+        one = population.take(slice(i, i + 1))
+        gain = np.tril(np.full((n_periods, n_periods), period_hours))
+        rows = np.hstack([gain * one.eta_charge[0], -gain / one.eta_discharge[0]])
+        low = np.full(n_periods, one.soc_min_kwh[0] - one.soc_initial_kwh[0])
+        low[-1] = max(low[-1], one.soc_final_min_kwh[0] - one.soc_initial_kwh[0])
+        high = np.full(n_periods, one.soc_max_kwh[0] - one.soc_initial_kwh[0])
+        lower = np.concatenate([np.zeros(2 * n_periods), low])
+        flat = np.ones(n_periods)
+        upper = np.concatenate([one.charge_max_kw[0] * flat, one.discharge_max_kw[0] * flat, high])
+        model, linear = daqp.Model(), np.zeros(2 * n_periods)
+        model.setup(hessian, linear, rows, upper, lower)
+        for k, target in enumerate(targets):
+            need = target[i] + one.fixed_load_kw[0]
+            linear = np.concatenate([RHO * need, -RHO * need]) + one.cycle_cost_per_kwh[0]
+            began = time.thread_time()
+            model.update(f=linear)
+            z, _, flag, info = model.solve()
+            ended = time.thread_time()
+            if flag != 1:
+                raise RuntimeError(f"DAQP ended with flag {flag}")
+            if k > 0:
+                seconds.append(info["solve_time"])
+                cpu += ended - began
+        p = z[n_periods:] - z[:n_periods] - one.fixed_load_kw[0]
+        ours = exact.dispatch(i, i + 1, targets[-1][i : i + 1], np.array([RHO])).p_kw[0]
+        worst = max(worst, float(np.abs(p - ours).max()))
+    return {
+        "us": Spread.of(1e6 * s for s in seconds),
+        "us_cpu_with_python": 1e6 * cpu / len(seconds),
+        "worst_p_error_kw": worst,
+    }
+
+
+def one_row(n_periods: int, with_pv: bool, prosumers: int, sample: int) -> dict[str, Any]:
+    """All solvers on the same targets; times in microseconds per subproblem."""
+    period_hours = 24 / n_periods
+    population = households(prosumers * 24 // n_periods, n_periods, with_pv)
+    targets = admm_targets(population, period_hours)
+    some = population.take(slice(0, sample))
+    few = [target[:sample] for target in targets]
+    one = time_path(population, period_hours, targets, 1)
+    two = time_path(population, period_hours, targets, 2)
+    osqp = time_osqp(some, period_hours, few, OSQP_TOLERANCE)
+    daqp = None if with_pv else time_daqp(some, period_hours, few)
+    return {
+        "periods": n_periods,
+        "pv": with_pv,
+        "path_us_cpu": one["us_cpu"],
+        "path_us_1_thread": one["us_wall"],
+        "path_us_2_threads": two["us_wall"],
+        "osqp_us": osqp["us"],
+        "osqp_us_cpu_with_python": osqp["us_cpu_with_python"],
+        "daqp_us": daqp and daqp["us"],
+        "daqp_us_cpu_with_python": daqp and daqp["us_cpu_with_python"],
+        "osqp_over_path": osqp["us"].median / one["us_cpu"],
+        "daqp_over_path": daqp and daqp["us"].median / one["us_cpu"],
+        "osqp_worst_p_error_kw": osqp["worst_p_error_kw"],
+        "daqp_worst_p_error_kw": daqp and daqp["worst_p_error_kw"],
+        "simultaneous": one["simultaneous"],
+    }
+
+
+@click.command()
+@click.option("--prosumers", default=8192, show_default=True, help="Batch of the path method.")
+@click.option("--sample", default=60, show_default=True, help="Prosumers that the QPs solve.")
+@OUT
+def main(prosumers: int, sample: int, out: Path) -> None:
+    """Time one battery subproblem by three solvers."""
+    report = Report("local_solver", __doc__ or "")
+    tiny = households(4, 24, True)
+    LocalSolver(tiny, 1.0).solve(0, 4, tiny.fixed_load_kw, np.ones(4), np.empty((4, 24)))
+    rows = [
+        one_row(n_periods, with_pv, prosumers, sample)
+        for n_periods in (24, 96)
+        for with_pv in (False, True)
+    ]
+    report.table("One battery subproblem", rows)
+    targets = []
+    for row in rows:
+        if row["periods"] == 24:
+            what = f"T = 24, {'with' if row['pv'] else 'no'} PV"
+            targets += [
+                Target(f"{what}: 2 threads [us]", row["path_us_2_threads"].median, at_most=10),
+                Target(f"{what}: OSQP / path, a thread each", row["osqp_over_path"], at_least=10),
+            ]
+    report.targets(targets)
+    report.write(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What Ray adds to an iteration: rounds on Ray against the same rounds in this process.
+
+Run as ``python -m benchmarks.ray_iteration [--hosts 2 --hosts 25]``.
+All sides are measured in one run, on the same case, and must agree bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import click
+import numpy as np
+
+from actors.cluster import ClusterOptions, connect
+from actors.crew import Crew
+from actors.driver import place
+from actors.exchange import RayExchange
+from actors.failure import Transport
+from actors.placement import PlacementKind, PlacementPolicy
+from benchmarks.common import OUT, Clock, Report, Spread
+from raygrid.market.clearing import ClearingOptions, ClearingResult
+from raygrid.market.session import clear, local_exchange
+from raygrid.scenario.case import Case
+from tests.cases import small_case
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to carry the rounds of one clearing.
+
+    Attributes
+    ----------
+    hosts : int
+        Prosumer actors.
+    transport : str
+        'graph' or 'plain'.
+    start_actors_s : float
+        Until the actors were ready [s].
+    prepare_s : float
+        Start of the clearing and, for the graph, its compilation [s].
+    clear_s : float
+        The clearing: rounds, final schedule, bound [s].
+    rounds : int
+        Iterations.
+    round_ms : Spread
+        Time of a round after the first two [ms].
+    local_round_ms : Spread
+        The same in this process [ms].
+    overhead_ms : float
+        What Ray adds to a round, by the medians [ms].
+    resident_mib, private_mib : float
+        Memory of a host, with and without shared pages [MiB].
+    same_bits : bool
+        Whether the market equals the one cleared in this process.
+    """
+
+    hosts: int
+    transport: str
+    start_actors_s: float
+    prepare_s: float
+    clear_s: float
+    rounds: int
+    round_ms: Spread
+    local_round_ms: Spread
+    overhead_ms: float
+    resident_mib: float
+    private_mib: float
+    same_bits: bool
+
+
+def same_bits(one: ClearingResult, other: ClearingResult) -> bool:
+    """Whether two clearings agree in residuals, prices, injections and welfare."""
+    return (
+        [r.primal_residual for r in one.records] == [r.primal_residual for r in other.records]
+        and np.array_equal(one.lmp_per_kwh, other.lmp_per_kwh)
+        and np.array_equal(one.p_bus_kw, other.p_bus_kw)
+        and one.welfare == other.welfare
+    )
+
+
+def private_mib(pid: int) -> float:
+    """Memory that a process shares with nobody [MiB]; nan where /proc does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("nan")
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def measure_hosts(
+    hosts: int, case: Case, options: ClearingOptions, reference: ClearingResult, local_ms: Spread
+) -> list[Row]:
+    """Both transports with this many hosts, each with warm actors."""
+    rows = []
+    with connect(ClusterOptions("local")) as cluster:
+        resources = cluster.resources()
+        policy = PlacementPolicy(PlacementKind.COUNT, hosts)
+        started = perf_counter()
+        crew = Crew(case, place(case, policy, resources), resources)
+        start_s = perf_counter() - started
+        for transport in (Transport.PLAIN, Transport.GRAPH):
+            for _ in range(2):  # the second time shows warm actors
+                with RayExchange(crew, case, options, transport) as exchange:
+                    started = perf_counter()
+                    exchange.prepare()
+                    prepare_s = perf_counter() - started
+                    clock = Clock()
+                    result = clear(case, options, exchange, clock)
+            rows.append(
+                Row(
+                    hosts=hosts,
+                    transport=str(transport),
+                    start_actors_s=start_s,
+                    prepare_s=prepare_s,
+                    clear_s=result.seconds,
+                    rounds=result.iterations,
+                    round_ms=clock.round_ms,
+                    local_round_ms=local_ms,
+                    overhead_ms=clock.round_ms.median - local_ms.median,
+                    resident_mib=crew.pulses[0].resident_bytes / 1024**2,
+                    private_mib=private_mib(crew.pulses[0].pid),
+                    same_bits=same_bits(result, reference),
+                )
+            )
+    return rows
+
+
+@click.command()
+@click.option("--hosts", "counts", multiple=True, type=int, default=(2, 25), show_default=True)
+@click.option("--prosumers", type=int, default=25, show_default=True)
+@click.option("--periods", type=int, default=24, show_default=True)
+@OUT
+def main(counts: tuple[int, ...], prosumers: int, periods: int, out: Path) -> None:
+    """Measure what Ray adds to an iteration."""
+    report = Report("ray_iteration", __doc__ or "")
+    case = small_case(n=prosumers, n_periods=periods)
+    options = ClearingOptions()
+    for _ in range(2):
+        clock = Clock()
+        reference = clear(case, options, local_exchange(case, options), clock)
+    rows = [
+        row
+        for hosts in counts
+        for row in measure_hosts(hosts, case, options, reference, clock.round_ms)
+    ]
+    report.table(f"A round of {prosumers} prosumers over {periods} periods", rows)
+    report.write(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks, PTDF, voltage sensitivities and AC load flow."""

@@ -1,0 +1,1 @@
+"""Operator maths of ADMM, central benchmark, prices and bilateral trades."""

@@ -1,0 +1,92 @@
+"""An upper bound on the optimal welfare by duality, for cases too large to solve centrally."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raygrid.arrays import FloatArray
+from raygrid.grid.network import NetworkRows
+from raygrid.prosumer.population import GridConnection
+
+_AT_LIMIT = 1e-6
+"""Relative distance to a limit of the grid connection that counts as touching it."""
+
+
+def bound_price(
+    nu_per_kwh: FloatArray,
+    row_price: FloatArray,
+    rows: NetworkRows,
+    slack: int,
+    grid: GridConnection | None,
+    grid_kw: FloatArray,
+) -> FloatArray:
+    """Prices of the consistent form nu + PTDF' m, from which the bound follows.
+
+    Any nu gives a valid bound. Where the grid connection does not touch its limits, nu is moved
+    so that the slack bus's price lies between its tariffs, since a price a hair outside, times a
+    wide limit, would spoil the bound.
+
+    Parameters
+    ----------
+    nu_per_kwh : (T,) float64
+        Price of the balance, -rho nu of the projection [currency/kWh].
+    row_price : (M, T) float64
+        Price of each limit, rho m of the projection: positive at upper, negative at lower
+        bounds [currency/h per unit of the row].
+    rows : NetworkRows
+        The limits.
+    slack : int
+        Position of the slack bus.
+    grid : GridConnection or None
+        The grid connection.
+    grid_kw : (T,) float64
+        Net import of the final schedule [kW].
+
+    Returns
+    -------
+    (B, T) float64
+        lambda_b [currency/kWh].
+    """
+    price = nu_per_kwh[None, :] - rows.matrix.T @ row_price
+    if grid is None:
+        return np.asarray(price)
+    at_slack = price[slack]
+    full_import = grid_kw >= grid.import_limit_kw * (1 - _AT_LIMIT)
+    full_export = -grid_kw >= grid.export_limit_kw * (1 - _AT_LIMIT)
+    high = np.where(full_import, np.inf, grid.import_price_per_kwh)
+    low = np.where(full_export, -np.inf, grid.export_price_per_kwh)
+    return np.asarray(price + (np.clip(at_slack, low, high) - at_slack))
+
+
+def welfare_bound(
+    agents_dual_value: float, row_price: FloatArray, rows: NetworkRows, period_hours: float
+) -> float:
+    """No schedule of the market has more welfare than this (weak duality).
+
+    Parameters
+    ----------
+    agents_dual_value : float
+        Sum over all agents and periods, the grid connection included, of the most that each
+        gains at the prices of `bound_price` within its own constraints, max of
+        ``lambda_b p_i - f_i(p_i)``, or any upper bound of it [currency/h].
+    row_price : (M, T) float64
+        Price of each limit, as given to `bound_price`.
+    rows : NetworkRows
+        The limits.
+    period_hours : float
+        Length of a period [h].
+
+    Returns
+    -------
+    float
+        Upper bound on the welfare over the horizon [currency]; inf where a limit that does not
+        exist has a price.
+
+    References
+    ----------
+    The Lagrangian dual of (3-20) in Emeruom 2026 (the thesis) over balance and limits.
+    """
+    at_upper, at_lower = row_price > 0, row_price < 0
+    worth = float(np.sum(row_price[at_upper] * rows.upper[at_upper]))
+    worth += float(np.sum(row_price[at_lower] * rows.lower[at_lower]))
+    return (agents_dual_value + worth) * period_hours

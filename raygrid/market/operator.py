@@ -1,0 +1,362 @@
+"""The network operator's side of ADMM: projection, duals, residuals, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from time import perf_counter
+
+import numpy as np
+
+from raygrid.arrays import QUANTUM, BoolArray, FloatArray, IntArray, check_range, dequantise
+from raygrid.grid.network import NetworkRows
+from raygrid.market.battery_schedule import Batteries, BatterySchedule, battery_schedule
+from raygrid.market.clearing import ClearingOptions, IterationRecord
+from raygrid.market.final_schedule import FinalSchedule, cheapest_schedule, final_schedule
+from raygrid.market.messages import (
+    Aggregate,
+    FinalMessage,
+    HostHeadroom,
+    HostSummary,
+    OperatorFinal,
+    PriceMessage,
+    RoundDecision,
+    RoundOutcome,
+)
+from raygrid.market.prices import locational_price
+from raygrid.market.projection import Projection, ProjectionResult, ProjectionStatus, RowFault
+
+BALANCING_RATIO = 5.0
+"""Residuals further apart than this, each over its tolerance, move rho."""
+BALANCING_ROUNDS = 60
+"""rho rests after this many rounds, so that fixed-rho convergence theory applies to the rest."""
+BALANCING_INTERVAL = 5
+"""Rounds between two looks at the residuals' ratio."""
+
+
+def tolerances(
+    options: ClearingOptions, n_values: int, norm: float, dual_norm: float
+) -> tuple[float, float]:
+    """Primal and dual tolerance of thesis 4.8 (Boyd 2011, 3.3.1).
+
+    Parameters
+    ----------
+    options : ClearingOptions
+        eps_abs and eps_rel.
+    n_values : int
+        Number of consensus values N T.
+    norm : float
+        max(|p|, |z|) [kW].
+    dual_norm : float
+        rho |u| [currency/kWh].
+
+    Returns
+    -------
+    primal, dual : float
+        eps_pri and eps_dual.
+    """
+    absolute = sqrt(n_values) * options.absolute_tolerance
+    relative = options.relative_tolerance
+    return absolute + relative * norm, absolute + relative * dual_norm
+
+
+class Operator:
+    """Projects bus sums onto balance and limits, updates the duals, and tells when to stop.
+
+    Knows bus sums, limits and weights; no schedule of any prosumer. A plain state machine.
+
+    Parameters
+    ----------
+    rows : NetworkRows
+        Limits that enter the projection; no rows means balance alone (4-5).
+    n_buses, n_periods : int
+        B and T.
+    hosts : sequence of HostSummary
+        One per host, in host order.
+    options : ClearingOptions
+        Settings.
+    initial_pi_kw : (T,) float64
+        Start of the duals [kW].
+    """
+
+    def __init__(
+        self,
+        rows: NetworkRows,
+        n_buses: int,
+        n_periods: int,
+        hosts: Sequence[HostSummary],
+        options: ClearingOptions,
+        initial_pi_kw: FloatArray,
+    ) -> None:
+        self.options = options
+        self.rows = rows
+        self._host_buses = [host.buses for host in hosts]
+        weight = np.zeros(n_buses, dtype=np.int64)
+        for host in hosts:
+            weight[host.buses] += host.weight_quanta
+        self.bus_weight: FloatArray = dequantise(weight)
+        self._n_values = sum(host.agents for host in hosts) * n_periods
+        self._projection = Projection(rows, self.bus_weight)
+        self._n_buses, self._n_periods = n_buses, n_periods
+        self.rho = options.rho
+        self.pi_kw: FloatArray = np.tile(initial_pi_kw, (n_buses, 1))
+        self.projected: ProjectionResult | None = None
+        self._projected_rho = options.rho
+        self.p_bus_kw: FloatArray = np.zeros((n_buses, n_periods))
+        self.iteration = 0
+        self._tightening = 1.0
+        self._started = perf_counter()
+
+    @property
+    def lmp_per_kwh(self) -> FloatArray:
+        """(B, T) locational prices [currency/kWh]."""
+        return locational_price(self.rho, self.pi_kw)
+
+    def open(self) -> RoundOutcome:
+        """The messages that open the first round."""
+        self._started = perf_counter()
+        return self._outcome(RoundDecision.CONTINUE, None, 1.0)
+
+    def tighten(self, factor: float) -> RoundOutcome:
+        """Go on with tolerances `factor` times as tight, after a clearing had converged."""
+        self._tightening *= factor
+        return self._outcome(RoundDecision.CONTINUE, None, 1.0)
+
+    def resume(self, messages: Sequence[PriceMessage], tightening: float) -> None:
+        """Take up a clearing at the round that `messages` open, after the operator was lost.
+
+        The messages hold all that the next projection needs. Only the last z is gone: without
+        it the round's dual residual (4-11) is too large, and convergence shows a round later.
+
+        Parameters
+        ----------
+        messages : sequence of PriceMessage
+            One per host, in host order.
+        tightening : float
+            Product of the factors by which tolerances were tightened.
+        """
+        for buses, message in zip(self._host_buses, messages, strict=True):
+            self.pi_kw[buses] = message.pi_kw * message.rescale
+            self.iteration, self.rho = message.iteration, message.rho
+        self._tightening = tightening
+
+    def handle(self, aggregates: Sequence[Aggregate]) -> RoundOutcome:
+        """One round: z-update (4-5) or (4-6), dual update (4-8), residuals (4-9) to (4-11).
+
+        Parameters
+        ----------
+        aggregates : sequence of Aggregate
+            One per host, all of the open round, in any order.
+
+        Returns
+        -------
+        RoundOutcome
+            Decision, residuals, and the next round's messages.
+        """
+        p_bus, phat_bus, norms = self._add(aggregates)
+        self.p_bus_kw = p_bus
+        z_old = None if self.projected is None else self.projected.z_bus_kw
+        result = self._projection.project(phat_bus)
+        self.projected, self._projected_rho = result, self.rho
+        self.iteration += 1
+        if result.status is not ProjectionStatus.OK:
+            return self._outcome(RoundDecision.PROJECTION_INFEASIBLE, None, 1.0)
+        pi = self.pi_kw = result.pi_kw
+        pi_norm = float(np.sum(self.bus_weight[:, None] * pi**2))
+        z = np.zeros_like(phat_bus) if z_old is None else z_old
+        primal_sq = norms[0] + 2.0 * float(np.sum(pi * (p_bus - phat_bus))) + pi_norm
+        move_sq = norms[1] - 2.0 * float(np.sum(pi * (phat_bus - z))) + pi_norm
+        z_sq = norms[3] - 2.0 * float(np.sum(pi * phat_bus)) + pi_norm
+        norm = sqrt(max(norms[2], z_sq, 0.0))
+        dual_norm = self.rho * sqrt(pi_norm)
+        primal = sqrt(max(primal_sq, 0.0))
+        dual = self.rho * sqrt(max(move_sq, 0.0))
+        eps_pri, eps_dual = tolerances(self.options, self._n_values, norm, dual_norm)
+        eps_pri, eps_dual = eps_pri * self._tightening, eps_dual * self._tightening
+        record = IterationRecord(
+            iteration=self.iteration,
+            primal_residual=primal,
+            dual_residual=dual,
+            primal_tolerance=eps_pri,
+            dual_tolerance=eps_dual,
+            rho=self.rho,
+            seconds=perf_counter() - self._started,
+        )
+        if primal <= eps_pri and dual <= eps_dual:
+            decision = RoundDecision.CONVERGED
+        elif self.iteration >= self.options.max_iterations:
+            decision = RoundDecision.ITERATION_LIMIT
+        else:
+            decision = RoundDecision.CONTINUE
+        rescale = 1.0
+        if decision is RoundDecision.CONTINUE and self.options.residual_balancing:
+            rescale = self._balance(primal / eps_pri, dual / eps_dual)
+        return self._outcome(decision, record, rescale)
+
+    def finish(self, headrooms: Sequence[HostHeadroom]) -> OperatorFinal:
+        """The least change of the bus injections that meets balance and limits exactly.
+
+        Parameters
+        ----------
+        headrooms : sequence of HostHeadroom
+            One per host, of the last round's schedules.
+
+        Returns
+        -------
+        OperatorFinal
+            Prices, and one message per host unless a period has faults.
+        """
+        shape = (self._n_buses, self._n_periods)
+        sums = [np.zeros(shape, dtype=np.int64) for _ in range(7)]
+        for part in headrooms:
+            own = (
+                part.p_quanta,
+                part.marginal_up_quanta,
+                part.marginal_down_quanta,
+                part.up_quanta,
+                part.down_quanta,
+                part.up_cost_quanta,
+                part.down_cost_quanta,
+            )
+            for total, quanta in zip(sums, own, strict=True):
+                total[self._host_buses[part.host]] += quanta
+        p_bus, near_up, near_down, far_up, far_down, up_cost, down_cost = map(dequantise, sums)
+        self._rooms = p_bus, far_up, far_down
+        row_price = self._row_price()
+        final = final_schedule(p_bus, near_up, near_down, self.bus_weight, self.rows, row_price)
+        whole = np.zeros(self._n_periods, dtype=np.bool_)
+        whole[[fault.period for fault in final.faults]] = True
+        up, down = np.where(whole, far_up, near_up), np.where(whole, far_down, near_down)
+        if final.faults:
+            final = self._with_all_devices(final, whole, p_bus, up, down, (up_cost, down_cost))
+        return self._final(final, up, down, whole)
+
+    def finish_with_batteries(
+        self, parts: Sequence[Batteries], period_hours: float
+    ) -> OperatorFinal:
+        """The final schedule where generation, demand and grid alone do not reach it.
+
+        Parameters
+        ----------
+        parts : sequence of Batteries
+            One per host, of the schedules of the last call of `finish`.
+        period_hours : float
+            Length of a period [h].
+
+        Returns
+        -------
+        OperatorFinal
+            As from `finish`; its messages carry the moved batteries.
+        """
+        p_bus, up, down = self._rooms
+        moved = battery_schedule(
+            p_bus, up, down, self.bus_weight, self.rows, Batteries.gather(parts), period_hours
+        )
+        whole = np.ones(self._n_periods, dtype=np.bool_)
+        return self._final(moved.final, up, down, whole, moved)
+
+    def _row_price(self) -> FloatArray:
+        """(M, T) prices of the limits at the last projection."""
+        if self.projected is None:
+            return np.zeros((self.rows.n_rows, self._n_periods))
+        return self._projected_rho * self.projected.multipliers
+
+    def _final(
+        self,
+        final: FinalSchedule,
+        up: FloatArray,
+        down: FloatArray,
+        whole: BoolArray,
+        moved: BatterySchedule | None = None,
+    ) -> OperatorFinal:
+        lmp = self.lmp_per_kwh
+        balance_price = lmp[0]
+        if self.projected is not None:
+            balance_price = -self._projected_rho * self.projected.nu_kw
+        messages = tuple(
+            FinalMessage(
+                final.delta_kw[buses],
+                up[buses],
+                down[buses],
+                whole,
+                None if moved is None else moved.batteries,
+                None if moved is None else moved.soc_kwh,
+            )
+            for buses in self._host_buses
+        )
+        return OperatorFinal(
+            final.faults, lmp, balance_price, self._row_price(), () if final.faults else messages
+        )
+
+    def _with_all_devices(
+        self,
+        marginal: FinalSchedule,
+        whole: BoolArray,
+        p_bus: FloatArray,
+        up: FloatArray,
+        down: FloatArray,
+        costs: tuple[FloatArray, FloatArray],
+    ) -> FinalSchedule:
+        """The periods `whole` anew with the room of all devices, the cheapest of them first."""
+        part = NetworkRows(
+            self.rows.matrix,
+            self.rows.lower[:, whole],
+            self.rows.upper[:, whole],
+            self.rows.kind,
+            self.rows.index,
+        )
+        p, more, less = p_bus[:, whole], up[:, whole], down[:, whole]
+        prices = [
+            np.divide(cost[:, whole], room, out=np.zeros_like(room), where=room > 0)
+            for cost, room in zip(costs, (more, less), strict=True)
+        ]
+        anew = cheapest_schedule(p, more, less, prices[0], prices[1], part)
+        if anew.faults:
+            anew = final_schedule(p, more, less, self.bus_weight, part)
+        delta = marginal.delta_kw.copy()
+        delta[:, whole] = anew.delta_kw
+        periods = np.flatnonzero(whole)
+        faults = tuple(RowFault(int(periods[f.period]), f.rows) for f in anew.faults)
+        return FinalSchedule(anew.status, delta, faults)
+
+    def _add(self, aggregates: Sequence[Aggregate]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        shape = (self._n_buses, self._n_periods)
+        p_sum: IntArray = np.zeros(shape, dtype=np.int64)
+        phat_sum: IntArray = np.zeros(shape, dtype=np.int64)
+        norms: IntArray = np.zeros(4, dtype=np.int64)
+        largest = np.zeros(3)
+        for part in aggregates:
+            sums = part.p_quanta, part.phat_quanta, part.norm_quanta
+            largest += [float(np.abs(quanta).max(initial=0)) for quanta in sums]
+            buses = self._host_buses[part.host]
+            p_sum[buses] += part.p_quanta
+            phat_sum[buses] += part.phat_quanta
+            norms += part.norm_quanta
+        check_range(float(largest.max()) * QUANTUM)
+        return dequantise(p_sum), dequantise(phat_sum), dequantise(norms)
+
+    def _balance(self, primal_ratio: float, dual_ratio: float) -> float:
+        """Residual balancing (Boyd 2011, 3.4.1), residuals measured in their tolerances."""
+        if self.iteration > BALANCING_ROUNDS or self.iteration % BALANCING_INTERVAL:
+            return 1.0
+        if primal_ratio > BALANCING_RATIO * dual_ratio:
+            factor = 2.0
+        elif dual_ratio > BALANCING_RATIO * primal_ratio:
+            factor = 0.5
+        else:
+            return 1.0
+        self.rho *= factor
+        return 1.0 / factor
+
+    def _outcome(
+        self, decision: RoundDecision, record: IterationRecord | None, rescale: float
+    ) -> RoundOutcome:
+        messages = tuple(
+            PriceMessage(self.iteration, self.pi_kw[buses], self.rho, rescale)
+            for buses in self._host_buses
+        )
+        if rescale != 1.0:
+            # The hosts still need last round's duals to find z; from here on ours are rescaled.
+            self.pi_kw = self.pi_kw * rescale
+        mean = float(np.mean(self.lmp_per_kwh))
+        return RoundOutcome(decision, record, mean, messages)

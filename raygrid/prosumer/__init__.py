@@ -1,0 +1,1 @@
+"""Device models, populations as structures of arrays, batched local solvers."""

@@ -1,0 +1,35 @@
+"""A population in the form that compiled kernels take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raygrid.arrays import FloatArray
+from raygrid.prosumer.compiled import frozen_view
+from raygrid.prosumer.population import Population
+
+KERNEL_COLUMNS = (
+    "alpha", "beta", "omega", "delta",
+    "soc_min_kwh", "soc_max_kwh", "soc_initial_kwh", "soc_final_min_kwh",
+    "charge_max_kw", "discharge_max_kw", "eta_charge", "eta_discharge", "cycle_cost_per_kwh",
+    "gamma",
+)  # fmt: skip
+"""Order in which the kernels take a prosumer's scalar parameters."""
+
+
+def kernel_units(population: Population) -> FloatArray:
+    """(N, 14) read-only scalar parameters, columns as `KERNEL_COLUMNS`."""
+    return frozen_view(np.stack([getattr(population, name) for name in KERNEL_COLUMNS], axis=1))
+
+
+def kernel_profiles(
+    population: Population,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The (N, T) generation and demand limits and fixed load, read-only, as kernels take them."""
+    return (
+        frozen_view(population.generation_min_kw),
+        frozen_view(population.generation_limit_kw),
+        frozen_view(population.demand_min_kw),
+        frozen_view(population.demand_limit_kw),
+        frozen_view(population.fixed_load_kw),
+    )

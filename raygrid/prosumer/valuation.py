@@ -1,0 +1,218 @@
+"""What a dispatch is worth, and the most that prices could make it worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from raygrid.arrays import FloatArray
+from raygrid.prosumer.compiled import compiled, frozen_view, inner
+from raygrid.prosumer.dispatch import Dispatch
+from raygrid.prosumer.population import Population
+from raygrid.prosumer.units import kernel_profiles, kernel_units
+
+
+def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
+    """Welfare rate of each prosumer, summed over the periods (thesis 3-7, 3-10, 3-15).
+
+    ``sum_t omega log(1+y) - delta y - alpha x^2 - beta x - gamma - cycle_cost (c + d)``,
+    gamma in every period of a prosumer that has a generator; dt times it is money.
+
+    Parameters
+    ----------
+    population : Population
+        The n prosumers of the dispatch, in its order.
+    dispatch : Dispatch
+        Their device powers.
+
+    Returns
+    -------
+    (n,) float64
+        Welfare rates [currency/h].
+    """
+    rates = np.empty(len(population))
+    _welfare_rows(
+        kernel_units(population),
+        frozen_view(population.generation_limit_kw),
+        frozen_view(dispatch.generation_kw),
+        frozen_view(dispatch.demand_kw),
+        frozen_view(dispatch.charge_kw),
+        frozen_view(dispatch.discharge_kw),
+        rates,
+    )
+    return rates
+
+
+def price_response(
+    population: Population, start: int, stop: int, price_per_kwh: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Generation and elastic demand that are best at given prices, batteries aside.
+
+    Where a free device (alpha = 0 or omega = 0) is indifferent it stays at its least.
+
+    Parameters
+    ----------
+    population : Population
+        The prosumers.
+    start, stop : int
+        Population rows.
+    price_per_kwh : (n, T) float64
+        Price lambda at each prosumer's bus [currency/kWh].
+
+    Returns
+    -------
+    generation_kw, demand_kw : (n, T) float64
+        Powers [kW].
+    """
+    generation = np.empty(price_per_kwh.shape)
+    demand = np.empty(price_per_kwh.shape)
+    rates = np.empty(stop - start)
+    _dual_rows(
+        start, frozen_view(price_per_kwh), frozen_view(np.zeros(price_per_kwh.shape)), 1.0,
+        kernel_units(population), *kernel_profiles(population), generation, demand, rates,
+    )  # fmt: skip
+    return generation, demand
+
+
+def dual_value(
+    population: Population,
+    start: int,
+    stop: int,
+    price_per_kwh: FloatArray,
+    stored_value_per_kwh: FloatArray,
+    period_hours: float,
+) -> FloatArray:
+    """Upper bound on each prosumer's ``max_p sum_t lambda p - f(p)`` over the horizon.
+
+    Exact without storage. A battery's state of charge (3-11) is dualised with the given mu,
+    any of which gives a valid bound; the optimal mu gives the maximum itself.
+
+    Parameters
+    ----------
+    population : Population
+        The prosumers.
+    start, stop : int
+        Population rows.
+    price_per_kwh : (n, T) float64
+        Price lambda at each prosumer's bus [currency/kWh].
+    stored_value_per_kwh : (n, T) float64
+        Value mu of a stored kWh [currency/kWh], as in `Dispatch`.
+    period_hours : float
+        dt [h].
+
+    Returns
+    -------
+    (n,) float64
+        Rates summed over the periods [currency/h]; dt times them is money.
+    """
+    n = stop - start
+    shape = (n, population.n_periods)
+    if price_per_kwh.shape != shape or stored_value_per_kwh.shape != shape:
+        raise ValueError(
+            f"prices {price_per_kwh.shape}, stored values {stored_value_per_kwh.shape} "
+            f"for rows x periods {shape}"
+        )
+    rates = np.empty(n)
+    unused = np.empty((0, 0))
+    _dual_rows(
+        start, frozen_view(price_per_kwh), frozen_view(stored_value_per_kwh), period_hours,
+        kernel_units(population), *kernel_profiles(population), unused, unused, rates,
+    )  # fmt: skip
+    return rates
+
+
+@inner
+def _has_generator(x_max: FloatArray, i: int) -> bool:
+    most = 0.0
+    for t in range(x_max.shape[1]):
+        most = max(most, x_max[i, t])
+    return most > 0.0
+
+
+@inner
+def _device_rate(
+    x: float, y: float, alpha: float, beta: float, omega: float, delta: float
+) -> float:
+    """Welfare rate of generation x and elastic demand y, without the constant cost."""
+    rate = -(alpha * x + beta) * x - delta * y
+    if omega > 0.0:
+        rate += omega * math.log1p(y)
+    return rate
+
+
+@compiled
+def _welfare_rows(
+    units: FloatArray,
+    x_max: FloatArray,
+    generation: FloatArray,
+    demand: FloatArray,
+    charge: FloatArray,
+    discharge: FloatArray,
+    rates: FloatArray,
+) -> None:
+    n, n_periods = generation.shape
+    for i in range(n):
+        alpha, beta, omega, delta = units[i, 0], units[i, 1], units[i, 2], units[i, 3]
+        rate = -units[i, 13] * n_periods if _has_generator(x_max, i) else 0.0
+        for t in range(n_periods):
+            rate += _device_rate(generation[i, t], demand[i, t], alpha, beta, omega, delta)
+            rate -= units[i, 12] * (charge[i, t] + discharge[i, t])
+        rates[i] = rate
+
+
+@compiled
+def _dual_rows(
+    first: int,
+    price: FloatArray,
+    stored_value: FloatArray,
+    period_hours: float,
+    units: FloatArray,
+    x_min: FloatArray,
+    x_max: FloatArray,
+    y_min: FloatArray,
+    y_max: FloatArray,
+    fixed_load: FloatArray,
+    generation: FloatArray,
+    demand: FloatArray,
+    rates: FloatArray,
+) -> None:
+    n, n_periods = price.shape
+    want_powers = generation.shape[0] > 0
+    for row in range(n):
+        i = first + row
+        alpha, beta, omega, delta = units[i, 0], units[i, 1], units[i, 2], units[i, 3]
+        rate = -units[i, 13] * n_periods if _has_generator(x_max, i) else 0.0
+        for t in range(n_periods):
+            pay = price[row, t]
+            x = x_max[i, t] if pay > beta else x_min[i, t]
+            if alpha > 0.0:
+                x = min(max((pay - beta) / (2.0 * alpha), x_min[i, t]), x_max[i, t])
+            margin = delta + pay
+            y = y_max[i, t] if margin < 0.0 or (margin == 0.0 and omega > 0.0) else y_min[i, t]
+            if margin > 0.0:
+                y = min(max(omega / margin - 1.0, y_min[i, t]), y_max[i, t])
+            rate += pay * (x - y - fixed_load[i, t])
+            rate += _device_rate(x, y, alpha, beta, omega, delta)
+            if want_powers:
+                generation[row, t] = x
+                demand[row, t] = y
+        charge_max, discharge_max = units[i, 8], units[i, 9]
+        if charge_max > 0.0 or discharge_max > 0.0:
+            stock = 0.0  # of the state of charge that is free once (3-11) is dualised
+            previous = 0.0
+            for t in range(n_periods):
+                value = stored_value[row, t]
+                pay = price[row, t]
+                rate += charge_max * max(value * units[i, 10] - pay - units[i, 12], 0.0)
+                rate += discharge_max * max(pay - value / units[i, 11] - units[i, 12], 0.0)
+                step = value - previous
+                if t == 0:
+                    stock += step * units[i, 6]
+                else:
+                    stock += step * (units[i, 5] if step > 0.0 else units[i, 4])
+                previous = value
+            floor = max(units[i, 4], units[i, 7])
+            stock -= previous * (floor if previous > 0.0 else units[i, 5])
+            rate += stock / period_hours
+        rates[row] = rate

@@ -1,0 +1,176 @@
+"""summary.json: the figures of a run, with exactly the keys that others rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raygrid.grid.powerflow import AcCheck
+from raygrid.market.clearing import ClearingResult
+from raygrid.scenario.case import Case
+from raygrid.schemas import SCHEMA_VERSION
+
+LIMIT_TOLERANCE = 1e-6
+"""Relative excess up to which a line counts as within its limit."""
+
+
+@dataclass(frozen=True)
+class ClearingSummary:
+    """How the market cleared; energies [kWh], welfare [currency], utilisation as a fraction.
+
+    What only a final schedule tells is None (welfare: NaN) where there is none.
+    """
+
+    status: str
+    iterations: int
+    primal_residual: float | None
+    dual_residual: float | None
+    primal_tolerance: float | None
+    dual_tolerance: float | None
+    welfare: float
+    energy_traded_kwh: float | None
+    grid_import_kwh: float | None
+    max_line_utilisation: float | None
+    network_constrained: bool
+    line_violations: int | None
+    max_balance_error_kw: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CentralSummary:
+    """The central benchmark: welfare [currency], gap as a fraction, wall time [s]."""
+
+    welfare: float
+    gap: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall times of a run's steps [s]."""
+
+    ray_start: float
+    build: float
+    clear: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in figures; a stage that did not run is None."""
+
+    scenario: str
+    run_id: str
+    status: str
+    prosumers: int
+    actors: int
+    periods: int
+    buses: int
+    lines: int
+    clearing: ClearingSummary | None
+    central: CentralSummary | None
+    seconds: Seconds
+    settlement: Mapping[str, Any] | None = None
+    forecast: Mapping[str, Any] | None = None
+    intraday: Mapping[str, Any] | None = None
+    powerflow: Mapping[str, Any] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+def powerflow_summary(check: AcCheck, period_hours: float) -> dict[str, Any]:
+    """The AC check in figures; voltages [p.u.], losses [kWh], loading as a fraction.
+
+    Parameters
+    ----------
+    check : AcCheck
+        Load flow of every period.
+    period_hours : float
+        Length of a period [h].
+    """
+    losses = check.losses_kw[check.converged]
+    some = bool(check.converged.any())
+    return {
+        "not_converged": check.n_not_converged,
+        "min_voltage_pu": check.lowest_voltage_pu if some else None,
+        "max_voltage_pu": check.highest_voltage_pu if some else None,
+        "voltage_violations": check.n_voltage_violations,
+        "voltage_limits_pu": [check.v_min_pu, check.v_max_pu],
+        "max_loading": check.highest_loading if some else None,
+        "overloads": check.n_overloads,
+        "losses_kwh": float(losses.sum() * period_hours),
+    }
+
+
+def central_summary(welfare: float, central_welfare: float, seconds: float) -> CentralSummary:
+    """The benchmark and the gap |welfare - central| / |central|; none where central is 0.
+
+    Parameters
+    ----------
+    welfare, central_welfare : float
+        Welfare of the final schedule and of the central benchmark [currency].
+    seconds : float
+        Wall time of the central solve [s].
+    """
+    gap = abs(welfare - central_welfare) / abs(central_welfare) if central_welfare else None
+    return CentralSummary(central_welfare, gap, seconds)
+
+
+def line_utilisation(
+    flow_kw: np.ndarray[Any, np.dtype[np.float64]], limit_kw: np.ndarray[Any, np.dtype[np.float64]]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """|flow| / limit; 0 where a line has no limit, or a limit of 0 and no flow.
+
+    Parameters
+    ----------
+    flow_kw, limit_kw : arrays of one shape, or such that broadcast
+        Flows and limits [kW].
+    """
+    flow = np.abs(flow_kw)
+    limit = np.broadcast_to(np.asarray(limit_kw, dtype=np.float64), flow.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = flow / limit
+    return np.where(flow == 0, 0.0, ratio)
+
+
+def clearing_summary(
+    case: Case, result: ClearingResult, network_constrained: bool, energy_traded_kwh: float
+) -> ClearingSummary:
+    """The figures of a clearing.
+
+    Parameters
+    ----------
+    case : Case
+        What was cleared.
+    result : ClearingResult
+        How it ended.
+    network_constrained : bool
+        Whether limits were enforced; flows are checked against them either way.
+    energy_traded_kwh : float
+        Energy of all trades [kWh].
+    """
+    last = result.records[-1] if result.records else None
+    use = line_utilisation(result.flow_kw, case.network.limit_kw[:, None])
+    balance = result.p_bus_kw.sum(axis=0)
+    scheduled = not np.isnan(result.welfare)
+    return ClearingSummary(
+        status=str(result.status),
+        iterations=result.iterations,
+        primal_residual=last.primal_residual if last else None,
+        dual_residual=last.dual_residual if last else None,
+        primal_tolerance=last.primal_tolerance if last else None,
+        dual_tolerance=last.dual_tolerance if last else None,
+        welfare=float(result.welfare),
+        energy_traded_kwh=float(energy_traded_kwh) if scheduled else None,
+        grid_import_kwh=(
+            float(np.maximum(result.grid_kw, 0.0).sum() * case.period_hours) if scheduled else None
+        ),
+        max_line_utilisation=float(use.max(initial=0.0)) if scheduled else None,
+        network_constrained=network_constrained,
+        line_violations=int((use > 1 + LIMIT_TOLERANCE).sum()) if scheduled else None,
+        max_balance_error_kw=float(np.abs(balance).max(initial=0.0)) if scheduled else None,
+        seconds=float(result.seconds),
+    )

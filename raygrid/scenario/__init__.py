@@ -1,0 +1,1 @@
+"""Authored configuration, validation, and building a community from it."""

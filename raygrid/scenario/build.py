@@ -1,0 +1,389 @@
+"""From a scenario to a case: network, population, grid connection, limits that can bind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raygrid.arrays import FloatArray
+from raygrid.errors import InputError
+from raygrid.files import data_path
+from raygrid.grid.checks import check_network
+from raygrid.grid.limits import line_rows, stack_rows, voltage_rows
+from raygrid.grid.network import Network
+from raygrid.grid.ptdf import PtdfFactor
+from raygrid.grid.voltage import VoltageModel, lindistflow
+from raygrid.prosumer.limits import bus_ranges, bus_sums, check_population, injection_range
+from raygrid.prosumer.population import GridConnection, Population
+from raygrid.prosumer.size import flexibility_weight, price_level
+from raygrid.scenario.case import Case
+from raygrid.scenario.config import (
+    BuiltinNetwork,
+    CommunityPopulation,
+    Horizon,
+    PriceBlock,
+    Scenario,
+    TablesNetwork,
+    TablesPopulation,
+    Tariffs,
+    Voltage,
+)
+from raygrid.scenario.households import draw_community, read_households
+from raygrid.scenario.load import load_scenario
+from raygrid.scenario.resample import resample
+from raygrid.scenario.tables import read_network, read_population, read_tariffs
+
+GRID_WEIGHT_SHARE = 1.0
+"""Size weight of the grid connection over that of all prosumers together."""
+PENALTY_GRID_WEIGHT_SHARE = 0.05
+"""The same where imports are only a penalty: an agent that should rest must not carry much."""
+
+
+def load_case(
+    name_or_path: str | Path,
+    *,
+    settings: Iterable[str] = (),
+    agents: int | None = None,
+    periods: int | None = None,
+    seed: int | None = None,
+) -> Case:
+    """Read a scenario and build its first day; see `load_scenario` for the arguments."""
+    scenario, base_dir = load_scenario(
+        name_or_path, settings=settings, agents=agents, periods=periods, seed=seed
+    )
+    return build_case(scenario, base_dir=base_dir)
+
+
+def build_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> Case:
+    """Build the case of one market day.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        A validated scenario.
+    base_dir : Path
+        Folder that its data paths are relative to.
+    day : int
+        Which of the days in a row, from 0; profiles and prices go on where the day before ended.
+
+    Returns
+    -------
+    Case
+        Depends on the scenario, its data and its seed alone.
+
+    Raises
+    ------
+    InputError
+        If data are missing or do not fit together.
+    """
+    horizon = scenario.horizon
+    first_hour = day * horizon.periods * horizon.dt
+    network, weight = _read_network(scenario, base_dir)
+    population, grid_weight = _build_population(scenario, base_dir, network, weight, first_hour)
+    source = getattr(scenario.population, "prosumers", None) or f"{scenario.name}:population"
+    given = population.size_weight
+    population = replace(population, size_weight=np.where(given > 0, given, 1.0))
+    check_population(population, network.n_buses, source, horizon.dt)
+    grid = None
+    if scenario.tariffs is None and grid_weight is not None:
+        raise InputError(
+            "a row of role 'grid', but no `tariffs`", source, "add the section or leave the row out"
+        )
+    if scenario.tariffs is not None:
+        grid = _build_grid(
+            scenario.name,
+            scenario.tariffs,
+            horizon,
+            population,
+            base_dir,
+            first_hour,
+        )
+    population, grid = _with_size_weights(
+        scenario, replace(population, size_weight=given), grid, grid_weight
+    )
+    fixed_bus = bus_sums(population, population.fixed_load_kw, network.n_buses)
+    all_days = _fixed_load_of_all_days(scenario, base_dir, network, weight, fixed_bus, day)
+    network, factor = _set_limits(scenario, network, len(population), all_days)
+    p_min, p_max = bus_ranges(population, grid, network.n_buses, network.slack)
+    rows = line_rows(network, factor, horizon.periods, p_min, p_max)
+    reactive = fixed_bus * math.tan(math.acos(scenario.population.power_factor))
+    if scenario.voltage is not None:
+        limits = scenario.voltage
+        voltages = voltage_rows(
+            network,
+            limits.v_min_pu,
+            limits.v_max_pu,
+            -reactive,
+            model=_voltage_model(limits, network, fixed_bus, reactive),
+            p_min_kw=p_min,
+            p_max_kw=p_max,
+        )
+        rows = stack_rows(rows, voltages)
+    return Case(
+        name=scenario.name,
+        network=network,
+        rows=rows,
+        population=population,
+        grid=grid,
+        period_hours=horizon.dt,
+        currency=scenario.currency,
+        reactive_load_kvar=reactive,
+        notes=scenario.notes,
+    )
+
+
+def _voltage_model(
+    limits: Voltage, network: Network, fixed_bus_kw: FloatArray, reactive_kvar: FloatArray
+) -> VoltageModel:
+    """How voltages follow injections, as the scenario asks or as the network allows."""
+    if limits.model == "lindistflow" or (limits.model == "auto" and network.is_radial):
+        return lindistflow(network, limits.v_slack_pu)
+    from raygrid.grid.powerflow import jacobian_sensitivities
+
+    # One point for all periods: the fixed loads, which no clearing changes, at their mean.
+    return jacobian_sensitivities(
+        network,
+        -fixed_bus_kw.mean(axis=1),
+        -reactive_kvar.mean(axis=1),
+        v_slack_pu=limits.v_slack_pu,
+    )
+
+
+def _with_size_weights(
+    scenario: Scenario, population: Population, grid: GridConnection | None, given: float | None
+) -> tuple[Population, GridConnection | None]:
+    """Size weights from each agent's flexibility, unless a table or the tariffs give them."""
+    weight = flexibility_weight(population, price_level(population, grid))
+    if isinstance(scenario.population, TablesPopulation):
+        weight = np.where(population.size_weight > 0, population.size_weight, weight)
+    population = replace(population, size_weight=weight)
+    if grid is None or scenario.tariffs is None:
+        return population, grid
+    share = PENALTY_GRID_WEIGHT_SHARE if grid.import_is_penalty else GRID_WEIGHT_SHARE
+    own = scenario.tariffs.size_weight or given or share * float(weight.sum())
+    return population, replace(grid, size_weight=own)
+
+
+# --- network ---------------------------------------------------------------------------------
+
+
+def _read_network(scenario: Scenario, base_dir: Path) -> tuple[Network, FloatArray]:
+    """The network as its source has it, and the share of the prosumers at each bus (B,)."""
+    source = scenario.network
+    if isinstance(source, TablesNetwork):
+        network, weight = read_network(
+            data_path(source.lines, base_dir),
+            name=scenario.name,
+            slack_bus=source.slack_bus,
+            base_kva=source.base_kva,
+            buses=data_path(source.buses, base_dir) if source.buses else None,
+        )
+        return check_network(network, str(data_path(source.lines, base_dir))), weight
+    from raygrid.grid.pandapower_files import builtin_net, load_pandapower_file
+
+    if isinstance(source, BuiltinNetwork):
+        net = builtin_net(source.name)
+    else:
+        net = load_pandapower_file(data_path(source.path, base_dir))
+    return pandapower_network(net, scenario.name)
+
+
+def _fixed_load_of_all_days(
+    scenario: Scenario,
+    base_dir: Path,
+    network: Network,
+    weight: FloatArray,
+    fixed_bus: FloatArray,
+    day: int,
+) -> FloatArray:
+    """Fixed load per bus over all days (B, days T), where limits follow from it [kW].
+
+    Lines are the same every day, so all days count, on whichever of them the case is.
+    """
+    rule, horizon = scenario.network.limits, scenario.horizon
+    if rule is None or rule.fixed_load_margin is None or horizon.days == 1:
+        return fixed_bus
+    loads = [fixed_bus]
+    for other in range(horizon.days):
+        if other != day:
+            first_hour = other * horizon.periods * horizon.dt
+            population, _ = _build_population(scenario, base_dir, network, weight, first_hour)
+            loads.append(bus_sums(population, population.fixed_load_kw, network.n_buses))
+    return np.concatenate(loads, axis=1)
+
+
+def _set_limits(
+    scenario: Scenario, network: Network, n: int, fixed_bus: FloatArray
+) -> tuple[Network, PtdfFactor]:
+    """Limits and impedances as the scenario sets them, and the network's factorisation."""
+    source = scenario.network
+    if source.reference_prosumers is not None:
+        scale = source.reference_prosumers / n
+        network = replace(network, r_pu=network.r_pu * scale, x_pu=network.x_pu * scale)
+    factor = PtdfFactor(network)
+    rule = source.limits
+    if rule is None:
+        return network, factor
+    limit = network.limit_kw * rule.scale
+    if rule.fixed_load_margin is not None:
+        flow = factor.flows(-fixed_bus)
+        limit = np.maximum(
+            rule.fixed_load_margin * np.abs(flow).max(axis=1), rule.floor_kw_per_prosumer * n
+        )
+    position = {int(line): k for k, line in enumerate(network.line_id)}
+    for k, single in enumerate(rule.lines):
+        if single.line not in position:
+            raise InputError(
+                f"line {single.line} is not in the network",
+                f"{scenario.name}:network.limits.lines[{k}]",
+                f"lines are {min(position)} to {max(position)}",
+            )
+        limit[position[single.line]] = single.limit_kw
+    # The factorisation knows impedances and phase shifts only; limits leave it valid.
+    return replace(network, limit_kw=limit), factor
+
+
+def pandapower_network(net: Any, name: str) -> tuple[Network, FloatArray]:
+    """A pandapower net as a network, with its loads as the prosumers' shares of the buses.
+
+    Parameters
+    ----------
+    net : pandapowerNet
+        The net; left as it is.
+    name : str
+        Name shown in results.
+
+    Returns
+    -------
+    network : Network
+        See `convert_pandapower`.
+    weight : (B,) float64
+        Active load of each bus [kW]; equal, and 0 at the slack, where the net has no loads.
+    """
+    from raygrid.grid.pandapower_net import convert_pandapower
+
+    converted = convert_pandapower(net, name=name)
+    network = converted.network
+    weight = np.zeros(network.n_buses)
+    for bus, p_mw, scaling, in_service in zip(
+        net.load.bus, net.load.p_mw, net.load.scaling, net.load.in_service, strict=True
+    ):
+        if in_service and int(bus) in converted.position_of_bus and p_mw > 0:
+            weight[converted.position_of_bus[int(bus)]] += 1e3 * p_mw * scaling
+    if not weight.any():
+        weight[:] = 1.0
+        weight[network.slack] = 0.0
+    return network, weight
+
+
+# --- population ------------------------------------------------------------------------------
+
+
+def _build_population(
+    scenario: Scenario, base_dir: Path, network: Network, weight: FloatArray, first_hour: float
+) -> tuple[Population, float | None]:
+    """The prosumers, and the grid's size weight where a table gives one."""
+    source, horizon, seed = scenario.population, scenario.horizon, scenario.seed
+    if isinstance(source, TablesPopulation):
+        return read_population(
+            data_path(source.prosumers, base_dir),
+            data_path(source.profiles, base_dir),
+            network,
+            n_periods=horizon.periods,
+            period_hours=horizon.dt,
+            table_hours=source.period_hours,
+            first_hour=first_hour,
+            agents=source.agents,
+        )
+    if isinstance(source, CommunityPopulation):
+        return draw_community(
+            source, horizon, network, weight, seed=seed, base_dir=base_dir, first_hour=first_hour
+        ), None
+    return read_households(
+        source, horizon, network, seed=seed, base_dir=base_dir, first_hour=first_hour
+    ), None
+
+
+# --- grid connection -------------------------------------------------------------------------
+
+
+def _build_grid(
+    name: str,
+    tariffs: Tariffs,
+    horizon: Horizon,
+    population: Population,
+    base_dir: Path,
+    first_hour: float,
+) -> GridConnection:
+    n_periods = horizon.periods
+    if tariffs.table is not None:
+        arrays = read_tariffs(
+            data_path(tariffs.table, base_dir),
+            n_periods=n_periods,
+            period_hours=horizon.dt,
+            table_hours=tariffs.table_period_hours,
+            first_hour=first_hour,
+        )
+    else:
+        least, most = injection_range(population)
+        arrays = {
+            "import_price_per_kwh": _prices(
+                name, tariffs.import_price_per_kwh, horizon, first_hour
+            ),
+            "export_price_per_kwh": _prices(
+                name, tariffs.export_price_per_kwh, horizon, first_hour
+            ),
+            "import_limit_kw": _limit(tariffs.import_limit_kw, -least.sum(axis=0)),
+            "export_limit_kw": _limit(tariffs.export_limit_kw, most.sum(axis=0)),
+        }
+    above = arrays["export_price_per_kwh"] > arrays["import_price_per_kwh"]
+    if above.any():
+        t = int(np.flatnonzero(above)[0])
+        raise InputError(
+            f"the export price {arrays['export_price_per_kwh'][t]:g} is above the import price "
+            f"{arrays['import_price_per_kwh'][t]:g} in period {t}",
+            f"{name}:tariffs.{'table' if tariffs.table else 'export_price_per_kwh'}",
+            "lower it, or money could be made by buying and selling at once",
+        )
+    return GridConnection(**arrays, size_weight=1.0, import_is_penalty=tariffs.import_is_penalty)
+
+
+def _limit(limit_kw: float | None, needed: FloatArray) -> FloatArray:
+    """A constant limit, or one above all that the prosumers can do."""
+    value = float(max(needed.max(), 0.0)) + 1.0 if limit_kw is None else limit_kw
+    return np.full(len(needed), value)
+
+
+def _row(values: FloatArray, from_hours: float, horizon: Horizon, first_hour: float) -> FloatArray:
+    """One row of values, resampled to the horizon (T,)."""
+    rows = resample(values[None, :], from_hours, horizon.dt, horizon.periods, first_hour)
+    return np.asarray(rows[0])
+
+
+def _prices(name: str, price: object, horizon: Horizon, first_hour: float) -> FloatArray:
+    """Prices per period (T,) [currency/kWh] from any of their three forms."""
+    n_periods = horizon.periods
+    if isinstance(price, tuple) and isinstance(price[0], PriceBlock):
+        # Blocks are averaged over each period, on a grid of minutes.
+        minutes = np.zeros(24 * 60)
+        for block in price:
+            start, end = round(block.from_hour * 60), round(block.to_hour * 60)
+            index = np.arange(start, end if end > start else end + 24 * 60) % (24 * 60)
+            minutes[index] = block.price_per_kwh
+        at = horizon.start
+        hour = first_hour + at.hour + at.minute / 60 + at.second / 3600
+        return _row(minutes, 1 / 60, horizon, hour % 24.0)
+    if isinstance(price, tuple):
+        if len(price) != n_periods:
+            raise InputError(
+                f"{len(price)} prices for {n_periods} periods",
+                f"{name}:tariffs",
+                "give one price a period, a single price, or time-of-use blocks",
+            )
+        return np.array(price, dtype=np.float64)
+    return np.full(n_periods, price, dtype=np.float64)

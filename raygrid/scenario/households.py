@@ -1,0 +1,342 @@
+"""Populations of households: drawn from a seed, or given with the names of their shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.errors import InputError
+from raygrid.files import data_path
+from raygrid.grid.network import Network
+from raygrid.prosumer.population import Population
+from raygrid.scenario import draws
+from raygrid.scenario.config import (
+    CommunityPopulation,
+    Horizon,
+    HouseholdsPopulation,
+    ShapedPopulation,
+    Span,
+)
+from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
+from raygrid.scenario.tables import bus_positions
+from raygrid.scenario.tabular import read_table
+
+
+def _between(seed: int, stream: str, ids: IntArray, span: Span) -> FloatArray:
+    return span.low + (span.high - span.low) * draws.uniform(seed, stream, ids)
+
+
+@dataclass(frozen=True)
+class _When:
+    """The time that profiles are taken from."""
+
+    horizon: Horizon
+    first_hour: float
+
+    def profiles(
+        self,
+        table: ShapeTable,
+        shape: IntArray,
+        weeks: IntArray | None = None,
+        quarters: IntArray | None = None,
+    ) -> FloatArray:
+        """Profiles (n, T) of the given shapes, shifted if told so."""
+        none = np.zeros(len(shape), dtype=np.int64)
+        return shifted_profiles(
+            table,
+            shape,
+            none if weeks is None else weeks,
+            none if quarters is None else quarters,
+            begin=self.horizon.start,
+            first_hour=self.first_hour,
+            period_hours=self.horizon.dt,
+            n_periods=self.horizon.periods,
+        )
+
+
+def _spread_shifts(
+    source: ShapedPopulation, seed: int, ids: IntArray, shape: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Shifts (n,), (n,) that spread the prosumers of each shape evenly, in a seeded order.
+
+    No two of the same shape have the same shift, as long as there are as many shifts as such
+    prosumers.
+    """
+    weeks, quarters = source.max_week_shift, source.max_quarter_hour_shift
+    n_shifts = (2 * weeks + 1) * (2 * quarters + 1)
+    order = draws.uniform(seed, "shift", ids)
+    code = np.zeros(len(ids), dtype=np.int64)
+    for k in np.unique(shape):
+        rows = np.flatnonzero(shape == k)
+        rows = rows[np.argsort(order[rows])]
+        start = int(draws.integers(seed, "first_shift", np.array([k]), 0, n_shifts - 1)[0])
+        code[rows] = (start + np.arange(len(rows)) * n_shifts // len(rows)) % n_shifts
+    return code // (2 * quarters + 1) - weeks, code % (2 * quarters + 1) - quarters
+
+
+def _split_flexible(
+    population: Population,
+    source: ShapedPopulation,
+    seed: int,
+    household_kw: FloatArray,
+    other_kw: FloatArray | float = 0.0,
+) -> Population:
+    """Split household load into a fixed and an elastic part with a utility (3-10).
+
+    The marginal utility omega / (1 + y) - delta falls from the drawn willingness on.
+    """
+    ids = population.prosumer_id
+    flexible = source.flexible_share * household_kw
+    delta = _between(seed, "delta", ids, source.delta_per_kwh)
+    willing = _between(seed, "willingness", ids, source.willingness_per_kwh)
+    elastic = (flexible > 0).any(axis=1)
+    return replace(
+        population,
+        fixed_load_kw=household_kw - flexible + other_kw,
+        demand_limit_kw=source.elastic_headroom * flexible,
+        delta=np.where(elastic, delta, 0.0),
+        omega=np.where(elastic, willing + delta, 0.0),
+    )
+
+
+def draw_community(
+    source: CommunityPopulation,
+    horizon: Horizon,
+    network: Network,
+    weight: FloatArray,
+    *,
+    seed: int,
+    base_dir: Path,
+    first_hour: float = 0.0,
+    ids: IntArray | None = None,
+) -> Population:
+    """Draw households from a seed.
+
+    What a prosumer is depends only on the seed and its id. Shares of PV and batteries hold exactly
+    in every ten consecutive ids (if they are tenths); those with PV get a battery first.
+
+    Parameters
+    ----------
+    source : CommunityPopulation
+        The scenario's section.
+    horizon : Horizon
+        The scenario's horizon.
+    network : Network
+        The network.
+    weight : (B,) float64
+        Share of the prosumers at each bus.
+    seed : int
+        The scenario's seed.
+    base_dir : Path
+        Folder that data paths are relative to.
+    first_hour : float
+        Hours from the scenario's start to the first period [h].
+    ids : (n,) int64, optional
+        Which prosumers to draw; all of them, 1 to `source.agents`, if left out.
+
+    Returns
+    -------
+    Population
+        The households.
+
+    Raises
+    ------
+    InputError
+        If a shape table is missing or does not hold the horizon's start.
+    """
+    ids = np.arange(1, source.agents + 1) if ids is None else ids
+    n, n_periods = len(ids), horizon.periods
+    loads = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes)
+    n_shapes = len(loads.names)
+    shape = draws.choice(seed, "load_shape", ids, np.ones(n_shapes))
+    weeks, quarters = source.max_week_shift, source.max_quarter_hour_shift
+    when = _When(horizon, first_hour)
+    load = when.profiles(
+        loads,
+        shape,
+        draws.integers(seed, "week_shift", ids, -weeks, weeks),
+        draws.integers(seed, "quarter_hour_shift", ids, -quarters, quarters),
+    )
+    load *= _between(seed, "household_peak", ids, source.household_peak_kw)[:, None]
+
+    # One draw decides both, so that batteries go to homes with PV first.
+    rank = draws.stratified(seed, "devices", ids)
+    has_pv, has_battery = rank < source.pv_share, rank < source.battery_share
+    peak = np.where(has_pv, _between(seed, "pv_peak", ids, source.pv_peak_kw), 0.0)
+    pv_names = ("east", "southeast", "south", "southwest", "west")
+    pv_table = read_shapes(data_path(source.pv_shapes, base_dir), pv_names)
+    orientation = draws.choice(seed, "pv_orientation", ids, np.ones(len(pv_names)))
+    pv = when.profiles(pv_table, orientation)
+    pv *= (source.pv_clearness * peak)[:, None]
+
+    capacity = np.where(
+        has_battery, _between(seed, "capacity", ids, source.battery_capacity_kwh), 0.0
+    )
+    efficiency = np.where(has_battery, source.battery_efficiency, 1.0)
+    cycle_cost = _between(seed, "cycle_cost", ids, source.battery_cycle_cost_per_kwh)
+    initial = source.soc_initial_share * capacity
+    population = replace(
+        Population.empty(n, n_periods),
+        prosumer_id=ids,
+        bus=draws.choice(seed, "bus", ids, weight),
+        alpha=np.where(has_pv, _between(seed, "pv_alpha", ids, source.pv_cost_per_kw2h), 0.0),
+        beta=np.where(has_pv, _between(seed, "pv_cost", ids, source.pv_cost_per_kwh), 0.0),
+        soc_min_kwh=source.soc_min_share * capacity,
+        soc_max_kwh=source.soc_max_share * capacity,
+        soc_initial_kwh=initial,
+        soc_final_min_kwh=initial,
+        charge_max_kw=capacity / source.battery_hours,
+        discharge_max_kw=capacity / source.battery_hours,
+        eta_charge=efficiency,
+        eta_discharge=efficiency,
+        cycle_cost_per_kwh=np.where(has_battery, cycle_cost, 0.0),
+        generation_limit_kw=pv,
+    )
+    return _split_flexible(population, source, seed, load)
+
+
+KINDS = ("household", "load", "pv", "battery")
+
+
+def read_households(
+    source: HouseholdsPopulation,
+    horizon: Horizon,
+    network: Network,
+    *,
+    seed: int,
+    base_dir: Path,
+    first_hour: float = 0.0,
+) -> Population:
+    """Build given households from their units and the shapes these follow.
+
+    A prosumer may have several units. Its loads are told apart from those of the same shape by one
+    seeded shift (`_spread_shifts`); PV is not shifted, since all see the same sun. `household`
+    units have an elastic part, other `load` units are fixed.
+
+    Parameters
+    ----------
+    source : HouseholdsPopulation
+        The scenario's section.
+    horizon : Horizon
+        The scenario's horizon.
+    network : Network
+        Where the buses must be.
+    seed : int
+        The scenario's seed.
+    base_dir : Path
+        Folder that data paths are relative to.
+    first_hour : float
+        Hours from the scenario's start to the first period [h].
+
+    Returns
+    -------
+    Population
+        The households, ids in ascending order.
+
+    Raises
+    ------
+    InputError
+        If a table is wrong.
+    """
+    table = read_table(
+        data_path(source.units, base_dir),
+        {
+            "unit": "int",
+            "prosumer_id": "int",
+            "bus": "int",
+            "kind": "text",
+            "shape": "text",
+            "power_kw": "nonnegative",
+            "capacity_kwh": "nonnegative",
+            "efficiency": "nonnegative",
+        },
+    )
+    table.keys_unique("unit")
+    bus = bus_positions(table, "bus", network.bus_id)
+    kind, shape = np.array(table.texts("kind")), np.array(table.texts("shape"))
+    owner, power = table.ints("prosumer_id"), table.floats("power_kw")
+    strange = ~np.isin(kind, KINDS)
+    if strange.any():
+        row = int(np.flatnonzero(strange)[0])
+        table.refuse(row, "kind", f"'{kind[row]}' is no kind", f"one of {', '.join(KINDS)}")
+    if (owner < 1).any():
+        row = int(np.flatnonzero(owner < 1)[0])
+        table.refuse(row, "prosumer_id", f"id {owner[row]}", "prosumers count from 1")
+    ids, first, position = np.unique(owner, return_index=True, return_inverse=True)
+    apart = bus != bus[first][position]
+    if apart.any():
+        row = int(np.flatnonzero(apart)[0])
+        table.refuse(row, "bus", f"prosumer {owner[row]} stands at two buses", "choose one")
+    efficiency = table.floats("efficiency")
+    battery = kind == "battery"
+    wrong = battery & ~((efficiency > 0) & (efficiency <= 1))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        table.refuse(row, "efficiency", f"{efficiency[row]:g} is outside (0, 1]", "give e.g. 0.95")
+    if len(np.unique(position[battery])) < battery.sum():
+        raise InputError(
+            "a prosumer with two batteries",
+            str(table.path),
+            "merge them or make them two prosumers",
+        )
+
+    n, n_periods = len(ids), horizon.periods
+    names = sorted(set(shape[~battery]))
+    shapes = read_shapes(data_path(source.load_shapes, base_dir), names)
+    column = np.searchsorted(names, shape) if names else np.zeros(len(shape), np.int64)
+
+    when = _When(horizon, first_hour)
+    is_load = np.flatnonzero((kind == "household") | (kind == "load"))
+    # A prosumer's first load stands for it; heat pumps and chargers come after households.
+    main = np.full(n, -1)
+    main[position[is_load][::-1]] = column[is_load][::-1]
+    weeks, quarters = _spread_shifts(source, seed, ids, main)
+
+    def total(which: str) -> FloatArray:
+        """Power of one kind of units, summed per prosumer (n, T)."""
+        rows = np.flatnonzero(kind == which)
+        if which == "pv":
+            values = when.profiles(shapes, column[rows])
+        else:
+            at = position[rows]
+            values = when.profiles(shapes, column[rows], weeks[at], quarters[at])
+        sums = np.zeros((n, n_periods))
+        np.add.at(sums, position[rows], values * power[rows, None])
+        return sums
+
+    pv = total("pv")
+    has_pv = (pv > 0).any(axis=1)
+    population = replace(
+        Population.empty(n, n_periods),
+        prosumer_id=ids,
+        bus=bus[first],
+        alpha=np.where(has_pv, _between(seed, "pv_alpha", ids, source.pv_cost_per_kw2h), 0.0),
+        beta=np.where(has_pv, _between(seed, "pv_cost", ids, source.pv_cost_per_kwh), 0.0),
+        generation_limit_kw=pv,
+    )
+    at = position[battery]
+    for name in ("charge_max_kw", "discharge_max_kw"):
+        getattr(population, name)[at] = power[battery]
+    capacity = table.floats("capacity_kwh")[battery]
+    population.soc_max_kwh[at] = capacity
+    for name in ("soc_initial_kwh", "soc_final_min_kwh"):
+        getattr(population, name)[at] = source.soc_initial_share * capacity
+    for name in ("eta_charge", "eta_discharge"):
+        getattr(population, name)[at] = efficiency[battery]
+    costs = _between(seed, "cycle_cost", ids, source.battery_cycle_cost_per_kwh)
+    population.cycle_cost_per_kwh[at] = costs[at]
+    population = _split_flexible(population, source, seed, total("household"), total("load"))
+    return population if source.agents is None else _first(population, source.agents, table.path)
+
+
+def _first(population: Population, agents: int, path: Path) -> Population:
+    if agents > len(population):
+        raise InputError(
+            f"{agents} agents are asked for, {len(population)} are there",
+            str(path),
+            "ask for fewer, or use the scenario `community`",
+        )
+    return population.take(slice(0, agents))

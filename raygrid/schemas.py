@@ -1,0 +1,204 @@
+"""Columns of every table of a run folder: one place, for those that write and those that read.
+
+Identifiers, periods and integer money are int64, physical quantities float64 with the unit in
+the column's name. Bus and line numbers are those of the outside world (`Network.bus_id`,
+`Network.line_id`), never positions. A column that may be empty says so (nullable).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Version of the run folder's layout, in `manifest.json` and `summary.json`."""
+
+ROLE_PROSUMER = "prosumer"
+ROLE_GRID = "grid"
+
+
+def _schema(
+    integers: Iterable[str] = (), floats: Iterable[str] = (), strings: Iterable[str] = ()
+) -> list[pa.Field]:
+    """Required columns of each type, in that order."""
+    return [
+        *(pa.field(name, pa.int64(), nullable=False) for name in integers),
+        *(pa.field(name, pa.float64(), nullable=False) for name in floats),
+        *(pa.field(name, pa.string(), nullable=False) for name in strings),
+    ]
+
+
+CONVERGENCE = pa.schema(
+    _schema(
+        ["iteration"],
+        [
+            "primal_residual",
+            "dual_residual",
+            "primal_tolerance",
+            "dual_tolerance",
+            "rho",
+            "seconds",
+        ],
+    )
+)
+
+SCHEDULE = pa.schema(
+    _schema(
+        ["prosumer_id", "bus", "period"],
+        [
+            "p_kw",
+            "generation_kw",
+            "demand_kw",
+            "charge_kw",
+            "discharge_kw",
+            "soc_kwh",
+            "ev_kw",
+            "shifted_kw",
+        ],
+    )
+)
+
+PROSUMERS = pa.schema(
+    [
+        *_schema(["prosumer_id", "bus"]),
+        *_schema(strings=["role"]),
+        *_schema(
+            floats=[
+                "alpha",
+                "beta",
+                "gamma",
+                "omega",
+                "delta",
+                "soc_min_kwh",
+                "soc_max_kwh",
+                "soc_initial_kwh",
+                "soc_final_min_kwh",
+                "charge_max_kw",
+                "discharge_max_kw",
+                "eta_charge",
+                "eta_discharge",
+                "cycle_cost_per_kwh",
+            ]
+        ),
+    ]
+)
+
+PROFILES = pa.schema(
+    _schema(
+        ["prosumer_id", "period"],
+        [
+            "generation_min_kw",
+            "generation_limit_kw",
+            "demand_min_kw",
+            "demand_limit_kw",
+            "fixed_load_kw",
+        ],
+    )
+)
+
+TARIFFS = pa.schema(
+    _schema(
+        ["period"],
+        [
+            "import_price_per_kwh",
+            "export_price_per_kwh",
+            "import_limit_kw",
+            "export_limit_kw",
+        ],
+    )
+)
+
+NETWORK = pa.schema(
+    _schema(["line", "from_bus", "to_bus"], ["x_pu", "limit_kw", "flow_offset_kw"]),
+)
+
+BUSES = pa.schema(_schema(["bus"], ["x", "y"]))
+"""Positions for drawing, written only where the network has them."""
+
+FLOWS = pa.schema(_schema(["line", "period"], ["flow_kw", "limit_kw"]))
+
+PRICES = pa.schema(_schema(["bus", "period"], ["lmp_per_kwh", "settlement_price_per_kwh"]))
+
+TRADES = pa.schema(
+    [
+        *_schema(
+            [
+                "trade_id",
+                "seller_id",
+                "buyer_id",
+                "period",
+                "energy_wh",
+                "price_micro_per_kwh",
+                "value_micro",
+            ]
+        ),
+        *_schema(strings=["status", "reason"]),
+        pa.field("batch_id", pa.int64()),
+        pa.field("sequence", pa.int64()),
+        pa.field("tx_hash", pa.string()),
+        pa.field("block", pa.int64()),
+    ]
+)
+"""`reason` is empty where there is none; the last four are null until a trade is on chain."""
+
+TABLES = {
+    "convergence": CONVERGENCE,
+    "schedule": SCHEDULE,
+    "prosumers": PROSUMERS,
+    "profiles": PROFILES,
+    "tariffs": TARIFFS,
+    "network": NETWORK,
+    "buses": BUSES,
+    "flows": FLOWS,
+    "prices": PRICES,
+    "trades": TRADES,
+}
+"""Schema of each table by its file's name without `.parquet`."""
+
+SORT_KEYS = {
+    "schedule": ("prosumer_id", "period"),
+    "prosumers": ("prosumer_id",),
+    "profiles": ("prosumer_id", "period"),
+    "trades": ("trade_id",),
+}
+"""Row order of the tables that several writers may share, so that placement does not show."""
+
+EXTENSIBLE = frozenset({"prosumers", "profiles", "network"})
+"""Tables to which devices added later may add columns after those listed here."""
+
+
+def conform(name: str, table: pa.Table) -> pa.Table:
+    """The table with the exact columns, order and types of its schema.
+
+    Parameters
+    ----------
+    name : str
+        Key of `TABLES`.
+    table : pyarrow.Table
+        Columns by name, in any order.
+
+    Returns
+    -------
+    pyarrow.Table
+        Same rows; further columns of `EXTENSIBLE` tables stand last, elsewhere they are refused.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, unknown, of a type that cannot be cast without loss, or empty
+        where it must not be.
+    """
+    schema = TABLES[name]
+    missing = [column for column in schema.names if column not in table.column_names]
+    extra = [column for column in table.column_names if column not in schema.names]
+    if missing or (extra and name not in EXTENSIBLE):
+        raise ValueError(f"table {name}: missing columns {missing}, unknown columns {extra}")
+    fields = [*schema, *(table.schema.field(column) for column in extra)]
+    columns = []
+    for wanted in fields:
+        column = table.column(wanted.name)
+        if column.null_count and not wanted.nullable:
+            raise ValueError(f"table {name}: column {wanted.name} has empty cells")
+        columns.append(column.cast(wanted.type))
+    return pa.table(columns, schema=pa.schema(fields))

@@ -1,0 +1,117 @@
+"""Addresses: the rule that picks one, and refusals that do not wait for Ray."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from dataclasses import replace
+from time import monotonic
+
+import pytest
+import ray
+
+import raygrid
+from actors.cluster import (
+    LOCAL,
+    ClusterOptions,
+    connect,
+    probe,
+    resolve_address,
+)
+from actors.preflight import NodeVersions, check_versions
+from raygrid.errors import EndedShortError, ExitCode, InputError
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "used"),
+    [
+        (None, None, LOCAL),
+        ("auto", None, LOCAL),
+        ("local", "10.1.1.1:6379", LOCAL),
+        (None, "10.1.1.1:6379", "10.1.1.1:6379"),
+        ("auto", "auto", LOCAL),
+        (None, "", LOCAL),
+        ("head:6380", "10.1.1.1:6379", "head:6380"),
+        ("[fd00::1]:6379", None, "[fd00::1]:6379"),
+    ],
+)
+def test_the_address_in_force(
+    given: str | None, variable: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert resolve_address(given) == used
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "head", "head:", ":1"])
+def test_other_forms_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match=r"--address: .* is not an address of a Ray cluster"):
+        resolve_address(address)
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS: 'ray://head:10001' is not an address"):
+        resolve_address(None)
+
+
+def test_a_dead_address_is_refused_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(InputError, match="no Ray cluster answers") as caught:
+        connect(ClusterOptions(address=address))
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    assert caught.value.where == address
+
+
+def test_a_port_out_of_range_is_refused() -> None:
+    with pytest.raises(InputError, match="no Ray cluster answers"):
+        probe("127.0.0.1:99999")
+
+
+def test_another_server_is_not_taken_for_ray() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        started = monotonic()
+        with pytest.raises(InputError, match="what listens there is not Ray"):
+            probe(address, timeout_s=1.0)
+        assert monotonic() - started < 30.0
+
+
+SAME = NodeVersions(
+    "10.0.0.1", platform.python_version(), ray.__version__,
+    raygrid.__version__, "",
+)  # fmt: skip
+
+
+def test_equal_versions_pass() -> None:
+    check_versions((SAME, replace(SAME, node="10.0.0.2")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"python": "3.8.1"}, "10.0.0.1: runs Python 3.8, this process 3"),
+        ({"ray": "2.9.0"}, "runs Ray 2.9.0, this process"),
+        ({"raygrid": "0.0.1"}, "runs raygrid 0.0.1, this process"),
+        ({"raygrid": None}, "raygrid is not installed there"),
+        ({"actors": None}, "raygrid is not installed there"),
+    ],
+)
+def test_other_versions_are_refused(change: dict[str, str | None], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_versions((replace(SAME, **change),))
+
+
+def test_a_ray_that_does_not_come_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(EndedShortError, match="a local Ray: Ray did not start: The current node"):
+        connect(ClusterOptions(address=LOCAL))

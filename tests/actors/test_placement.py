@@ -1,0 +1,129 @@
+"""Placement: everybody has one seat, seats are even, and plans that cannot fit are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.cluster import ClusterOrigin, ClusterResources, NodeResources
+from actors.placement import (
+    PROCESS_BYTES,
+    PROCESS_START_CPU_S,
+    START_BUDGET_S,
+    Placement,
+    PlacementKind,
+    PlacementPolicy,
+    plan_placement,
+)
+from raygrid.errors import InputError
+
+GIB = 1024**3
+
+
+def cluster(*cpus: int, memory_bytes: int = 16 * GIB) -> ClusterResources:
+    nodes = tuple(
+        NodeResources(f"n{k}", f"10.0.0.{k}", c, memory_bytes) for k, c in enumerate(cpus)
+    )
+    return ClusterResources(ClusterOrigin.JOINED, "2.60.0", nodes)
+
+
+def plan(text: str, n: int, resources: ClusterResources, slack: int = 0) -> Placement:
+    bus = np.random.default_rng(n).integers(0, 7, n)
+    return plan_placement(
+        PlacementPolicy.parse(text), bus, np.arange(1, n + 1), 24, slack, resources
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "count"),
+    [
+        ("each", PlacementKind.EACH, 0),
+        ("auto", PlacementKind.AUTO, 0),
+        ("7", PlacementKind.COUNT, 7),
+    ],
+)
+def test_policy_is_read(text: str, kind: PlacementKind, count: int) -> None:
+    policy = PlacementPolicy.parse(text)
+    assert (policy.kind, policy.count) == (kind, count)
+    assert str(policy) == text
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "Each", "all", "²", "count"])
+def test_policy_refuses_other_words(text: str) -> None:
+    with pytest.raises(InputError, match="no placement; give 'each'"):
+        PlacementPolicy.parse(text)
+
+
+@given(
+    n=st.integers(1, 60),
+    hosts=st.integers(1, 60),
+    cpus=st.lists(st.integers(1, 64), min_size=1, max_size=4),
+    seed=st.integers(0, 9),
+)
+def test_everybody_has_one_seat(n: int, hosts: int, cpus: list[int], seed: int) -> None:
+    hosts = min(n, hosts)
+    bus = np.random.default_rng(seed).integers(0, 7, n)
+    ids = np.random.default_rng(seed).permutation(n) + 1
+    resources = cluster(*cpus)
+    made = plan_placement(PlacementPolicy(PlacementKind.COUNT, hosts), bus, ids, 24, 3, resources)
+    index = np.concatenate([seat.index for seat in made.seats])
+    assert sorted(index) == list(range(n))
+    assert np.array_equal(index, np.lexsort((ids, bus)))
+    sizes = [len(seat.index) for seat in made.seats]
+    assert max(sizes) - min(sizes) <= 1
+    assert [seat.host for seat in made.seats] == list(range(hosts))
+    carriers = [seat for seat in made.seats if seat.carries_grid]
+    assert len(carriers) == 1
+    if (bus == 3).any():
+        assert (bus[carriers[0].index] == 3).any()
+    assert made.num_cpus * hosts <= resources.cpus
+    if made.num_cpus:
+        assert sum(c // made.num_cpus for c in cpus) >= hosts
+
+
+def test_each_shares_the_cpus() -> None:
+    made = plan("each", 25, cluster(2))
+    assert (made.n_hosts, made.num_cpus, made.threads) == (25, 0, 1)
+    assert made.describe().startswith("25 prosumer actors, 1 prosumer each, sharing the CPUs")
+
+
+def test_auto_takes_each_while_start_up_fits() -> None:
+    most = int(START_BUDGET_S * 2 / PROCESS_START_CPU_S)
+    assert plan("auto", most, cluster(2)).kind is PlacementKind.EACH
+    packed = plan("auto", most + 1, cluster(2))
+    assert (packed.kind, packed.n_hosts, packed.num_cpus) == (PlacementKind.COUNT, 2, 1)
+
+
+def test_auto_packs_where_memory_is_short() -> None:
+    packed = plan("auto", 20, cluster(8, memory_bytes=10 * PROCESS_BYTES))
+    assert (packed.kind, packed.n_hosts) == (PlacementKind.COUNT, 8)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "hosts", "threads"),
+    [((2,), 2, 1), ((1,), 1, 1), ((8,), 8, 1), ((64,), 8, 8), ((16, 4), 6, 3)],
+)
+def test_auto_packs_over_all_cpus(cpus: tuple[int, ...], hosts: int, threads: int) -> None:
+    packed = plan("auto", 5000, cluster(*cpus))
+    assert (packed.n_hosts, packed.num_cpus, packed.threads) == (hosts, threads, threads)
+
+
+def test_more_packed_hosts_than_cpus_share_them() -> None:
+    packed = plan("10", 100, cluster(2))
+    assert (packed.n_hosts, packed.num_cpus, packed.threads) == (10, 0, 1)
+
+
+def test_a_cluster_without_cpus_still_has_a_plan() -> None:
+    assert plan("auto", 1000, cluster(0)).n_hosts == 1
+
+
+def test_more_actors_than_prosumers_are_refused() -> None:
+    with pytest.raises(InputError, match="30 actors for 25 prosumers; ask for at most 25"):
+        plan("30", 25, cluster(2))
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_its_numbers() -> None:
+    with pytest.raises(InputError, match=r"1000 prosumer actors need about 107\.\d GiB.*16\.0 GiB"):
+        plan("each", 1000, cluster(2))

@@ -1,0 +1,51 @@
+"""Figures of a clearing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raygrid.results.summary import central_summary, clearing_summary, line_utilisation
+
+
+def test_figures_of_a_clearing(case_and_dispatch, result_of):
+    case, dispatch = case_and_dispatch
+    result = result_of(case, dispatch)
+    got = clearing_summary(case, result, True, 5.5)
+    assert (got.status, got.iterations, got.energy_traded_kwh) == ("converged", 18, 5.5)
+    np.testing.assert_allclose(got.max_line_utilisation, 1.0, rtol=1e-9)
+    assert got.line_violations == 0
+    assert got.max_balance_error_kw < 1e-9
+    imported = np.maximum(result.grid_kw, 0).sum() * case.period_hours
+    np.testing.assert_allclose(got.grid_import_kwh, imported, rtol=1e-12, atol=0)
+    assert got.primal_residual == result.records[-1].primal_residual
+
+
+def test_overloads_are_counted_by_line_and_period(case_and_dispatch, result_of):
+    case, dispatch = case_and_dispatch
+    result = result_of(case, dispatch)
+    flow = np.zeros_like(result.flow_kw)
+    flow[0, :2] = -1.5 * case.network.limit_kw[0]
+    got = clearing_summary(case, replace(result, flow_kw=flow), False, 0.0)
+    np.testing.assert_allclose(got.max_line_utilisation, 1.5, rtol=1e-12)
+    assert got.line_violations == 2
+
+
+def test_no_round_has_no_residuals(case_and_dispatch, result_of):
+    case, dispatch = case_and_dispatch
+    got = clearing_summary(case, replace(result_of(case, dispatch), records=()), True, 0.0)
+    assert got.iterations == 0
+    assert got.primal_residual is None
+
+
+def test_utilisation_without_a_limit_and_with_a_limit_of_zero():
+    got = line_utilisation(np.array([5.0, 0.0, 1.0, -2.0]), np.array([np.inf, 0.0, 0.0, 4.0]))
+    np.testing.assert_array_equal(got, [0.0, 0.0, np.inf, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("ours", "central", "gap"), [(9.9, 10, 0.01), (-11, -10, 0.1), (1, 0, None)]
+)
+def test_gap_is_relative_to_the_central_welfare(ours, central, gap):
+    got = central_summary(ours, central, 0.5).gap
+    assert got == (gap if gap is None else pytest.approx(gap, rel=1e-9))

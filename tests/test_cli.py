@@ -1,0 +1,88 @@
+"""The command line: exit codes, one-line errors, the scenario commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from raygrid import __version__, cli
+from raygrid.errors import EndedShortError, InputError
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["raygrid", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (
+            InputError("x is\nwrong", "file:key", "mend it"),
+            2,
+            "raygrid: file:key: x is wrong; mend",
+        ),
+        (EndedShortError("no luck"), 1, "raygrid: no luck"),
+        (KeyboardInterrupt(), 130, "raygrid: interrupted"),
+        (click.UsageError("no such thing"), 2, "no such thing"),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, raised, code, line):
+    @cli.cli.command("fail")
+    def fail():
+        raise raised
+
+    try:
+        assert run(monkeypatch, "fail") == code
+    finally:
+        cli.cli.commands.pop("fail")
+    error = capsys.readouterr().err
+    assert line in error
+    assert "Traceback" not in error
+
+
+def test_a_bug_leaves_a_log_and_no_traceback(monkeypatch, capsys, tmp_path):
+    @cli.cli.command("fail")
+    def fail():
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        assert run(monkeypatch, "fail") == 3
+    finally:
+        cli.cli.commands.pop("fail")
+    error = capsys.readouterr().err
+    (log,) = tmp_path.iterdir()
+    assert str(log) in error
+    assert "Traceback" not in error
+    assert "ZeroDivisionError: oops" in log.read_text()
+
+
+def test_scenario_commands(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert __version__ in capsys.readouterr().out
+    assert run(monkeypatch, "scenario", "list") == 0
+    assert capsys.readouterr().out.count("tiny") == 1
+    assert run(monkeypatch, "scenario", "schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Scenario"
+    assert run(monkeypatch, "scenario", "show", "tiny", "--set", "market.rho=0.25") == 0
+    assert "rho: 0.25" in capsys.readouterr().out
+    assert run(monkeypatch, "scenario", "validate", "tiny") == 0
+    assert "6 prosumers (3 with generation, 2 with a battery)" in capsys.readouterr().out
+    assert run(monkeypatch, "scenario", "validate", "tiny", "--set", "market.rho=0") == 2
+    assert run(monkeypatch, "scenario", "nothing") == 2
+
+
+def test_run_as_a_module():
+    root = Path(cli.__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "raygrid", "scenario", "validate", "tinny"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.strip() == "raygrid: 'tinny': no such scenario or file; did you mean 'tiny'?"
