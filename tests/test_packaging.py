@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import configparser
+import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import time
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +56,19 @@ def copy_sources(target: Path) -> Path:
     return target
 
 
-def run(python: Path | str, *arguments: str, cwd: Path, **environment: str) -> str:
-    """Standard output of an interpreter that sees nothing of this checkout."""
+def clean_environment(python: Path | str) -> dict[str, str]:
+    """The environment without what points to this checkout or to a running Ray."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RAY_", "PYTEST"))}
     programs = [str(Path(p).parent) for p in (python, sys.executable)]
-    clean["PATH"] = os.pathsep.join([*programs, clean["PATH"]])
+    return clean | {"PATH": os.pathsep.join([*programs, clean["PATH"]])}
+
+
+def run(python: Path | str, *arguments: str, cwd: Path, **environment: str) -> str:
+    """Standard output of an interpreter that sees nothing of this checkout."""
     done = subprocess.run(
         [str(python), *arguments],
         cwd=cwd,
-        env=clean | environment,
+        env=clean_environment(python) | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -198,12 +208,9 @@ import contextlib, io, json, sys, time
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-wheel, report_code = sys.argv[1:]
+wheel, report_code, address, dashboard = sys.argv[1:]
 environment = {"py_modules": [wheel]}
-context = ray.init(
-    address="local", num_cpus=2, include_dashboard=True, log_to_driver=False,
-    logging_level="error", runtime_env=environment,
-)
+ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=environment)
 
 @ray.remote(num_cpus=1)
 def report():
@@ -212,7 +219,7 @@ def report():
         exec(report_code, {})
     return json.loads(out.getvalue())
 
-client = JobSubmissionClient("http://" + context.dashboard_url)
+client = JobSubmissionClient("http://" + dashboard)
 deadline = time.monotonic() + 120
 while True:
     try:
@@ -221,7 +228,7 @@ while True:
         )
         break
     except RuntimeError as error:
-        # The node's agent, which starts jobs, comes up some time after ray.init returns.
+        # The node's agent, which starts jobs, comes up some time after its node.
         if "No available agent" not in str(error) or time.monotonic() > deadline:
             raise
         time.sleep(0.5)
@@ -240,6 +247,47 @@ ray.shutdown()
 """
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def ray_head(python: Path, folder: Path, **variables: str) -> Iterator[tuple[str, str]]:
+    """A head node on ports of its own: `ray.init` always takes one port for its job agent.
+
+    Yields the addresses of the cluster and of its dashboard.
+    """
+    port, dashboard, client = free_ports(3)
+    command = [
+        str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block",
+        "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0",
+        f"--ray-client-server-port={client}", "--num-cpus=2", "--object-store-memory=100000000",
+        f"--temp-dir={folder}", "--disable-usage-stats",
+    ]  # fmt: skip
+    with (
+        (folder / "head.log").open("w") as log,
+        subprocess.Popen(
+            command, env=clean_environment(python) | variables, stdout=log, stderr=log
+        ) as head,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while "Ray runtime started" not in (told := (folder / "head.log").read_text()):
+                assert head.poll() is None, told
+                assert time.monotonic() < deadline, told
+                time.sleep(0.2)
+            yield f"127.0.0.1:{port}", f"127.0.0.1:{dashboard}"
+        finally:
+            # It ends the processes that it started, and only those.
+            head.terminate()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_found_on_a_ray_worker_and_in_a_ray_job(wheel: Path, tmp_path: Path) -> None:
@@ -251,7 +299,13 @@ def test_found_on_a_ray_worker_and_in_a_ray_job(wheel: Path, tmp_path: Path) -> 
     python = new_environment(tmp_path / "venv")
     program = tmp_path / "program.py"
     program.write_text(RAY_PROGRAM, encoding="utf-8")
-    out = run(python, str(program), str(wheel), REPORT, cwd=tmp_path, PIP_NO_DEPS="1")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # Ray's sockets lie in its folder, and their paths are limited to 107 characters.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray") as folder,
+        ray_head(python, Path(folder), PIP_NO_DEPS="1", **token) as addresses,
+    ):
+        out = run(python, str(program), str(wheel), REPORT, *addresses, cwd=tmp_path, **token)
     told = json.loads(out.strip().splitlines()[-1])
     assert "py_modules_files" in told["worker"]["package"]
     check_report(told["worker"], Path(told["worker"]["package"]).parent)
