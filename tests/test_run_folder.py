@@ -46,7 +46,9 @@ SUMMARY = ["schema_version", "scenario", "run_id", "status", "prosumers", "actor
 CLEARING = ["status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
             "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
             "max_line_utilisation", "network_constrained", "line_violations",
-            "max_balance_error_kw", "seconds"]  # fmt: skip
+            "max_balance_error_kw", "settlement_price_surplus",
+            "settlement_price_tariff_difference", "locational_price_surplus",
+            "locational_price_tariff_difference", "seconds"]  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -272,6 +274,33 @@ def test_welfare_and_grid_import(run):
         abs(run.summary["clearing"]["welfare"] - central["welfare"]) / abs(central["welfare"])
     )
     assert central["gap"] < 1e-4
+
+
+def test_money_that_prices_leave_over(run):
+    clearing, s = run.summary["clearing"], run.tables["schedule"]
+    bus, lmp = run.grid_of("prices", "bus", "lmp_per_kwh")
+    uniform = run.grid_of("prices", "bus", "settlement_price_per_kwh")[1]
+    at = np.searchsorted(bus, s["bus"])
+    for price, name in ((uniform, "settlement_price"), (lmp, "locational_price")):
+        paid = -run.hours * np.sum(price[at, s["period"]] * s["p_kw"])
+        assert clearing[f"{name}_surplus"] == pytest.approx(paid, rel=1e-6, abs=1e-7)
+    assert abs(clearing["settlement_price_surplus"]) < 1e-6
+    # Its line binds at noon, so that buyers behind it pay more than sellers before it get.
+    assert clearing["locational_price_surplus"] > 0.001
+    grid = s["prosumer_id"] == GRID
+    tariff, period, kw = run.tables["tariffs"], s["period"][grid], s["p_kw"][grid]
+    order = np.argsort(tariff["period"])
+    imported, exported = (
+        tariff[f"{kind}_price_per_kwh"][order][period] for kind in ("import", "export")
+    )
+    owed = np.where(kw > 0, imported, exported)
+    for price, name in ((uniform, "settlement_price"), (lmp, "locational_price")):
+        got = clearing[f"{name}_tariff_difference"]
+        if run.summary["scenario"] == "tiny":
+            expected = run.hours * np.sum((price[at[grid], period] - owed) * kw)
+            assert got == pytest.approx(expected, rel=1e-6, abs=1e-7)
+        else:
+            assert got is None  # its import price is a penalty
 
 
 def test_convergence(run):

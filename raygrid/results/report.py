@@ -101,7 +101,9 @@ def render_report(data: RunData, other: RunData | None = None) -> str:
         notes=manifest["notes"],
         tiles=_tiles(data),
         figures=figures(data, other),
-        tables=[table for table in (_line_table(data), _period_table(data)) if table],
+        tables=[
+            table for table in (_money_table(data), _line_table(data), _period_table(data)) if table
+        ],
         facts=_facts(data),
         files=list(manifest["files"].items())[:MAX_FILES],
         chart_style=STYLE,
@@ -217,6 +219,31 @@ def _line_table(data: RunData) -> ReportTable | None:
         ("Line", ""), ("Buses", ""), ("Limit", "kW"), ("Flow", "kW"), ("Use", ""), ("Period", ""),
     )  # fmt: skip
     return ReportTable("lines", "The fullest lines", columns, rows)
+
+
+def _money_table(data: RunData) -> ReportTable | None:
+    """What buyers, sellers and the grid connection leave over or lack at either price."""
+    clearing = data.summary["clearing"] or {}
+    if clearing.get("settlement_price_surplus") is None:
+        return None
+    rows = []
+    for key, name in (
+        ("settlement_price", "Settlement price, one for all"),
+        ("locational_price", "Local prices"),
+    ):
+        surplus = float(clearing[f"{key}_surplus"])
+        # Injections sum to zero but for rounding, and so does what one price leaves.
+        surplus = surplus if abs(surplus) >= 5e-7 else 0.0
+        difference = clearing[f"{key}_tariff_difference"]
+        together = surplus if difference is None else surplus + float(difference)
+        cells = (surplus, difference, together)
+        rows.append([name, *(_digits(cell, 4) for cell in cells)])
+    money = data.currency
+    columns = (
+        ("Price", ""), ("Buyers pay beyond what sellers get", money),
+        ("Grid connection gets beyond its tariff", money), ("Together", money),
+    )  # fmt: skip
+    return ReportTable("money", "Money left over (or lacking, below zero)", columns, rows)
 
 
 def _period_table(data: RunData) -> ReportTable | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from raygrid.grid.powerflow import AcCheck
 from raygrid.market.clearing import ClearingResult
+from raygrid.market.prices import money_surplus, tariff_difference
 from raygrid.scenario.case import Case
 from raygrid.schemas import SCHEMA_VERSION
 
@@ -19,9 +20,13 @@ LIMIT_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class ClearingSummary:
-    """How the market cleared; energies [kWh], welfare [currency], utilisation as a fraction.
+    """How the market cleared; energies [kWh], money [currency], utilisation as a fraction.
 
-    What only a final schedule tells is None (welfare: NaN) where there is none.
+    `settlement_price_surplus` and `locational_price_surplus` are what buyers pay beyond what
+    sellers get at either price, and the tariff differences what the grid connection gets from the
+    market beyond what it owes by its tariff; all are negative where money is lacking. What only a
+    final schedule tells is None (welfare: NaN) where there is none; the tariff differences also
+    where there is no grid connection, or its price is only a penalty.
     """
 
     status: str
@@ -37,6 +42,10 @@ class ClearingSummary:
     network_constrained: bool
     line_violations: int | None
     max_balance_error_kw: float | None
+    settlement_price_surplus: float | None
+    settlement_price_tariff_difference: float | None
+    locational_price_surplus: float | None
+    locational_price_tariff_difference: float | None
     seconds: float
 
 
@@ -172,5 +181,28 @@ def clearing_summary(
         network_constrained=network_constrained,
         line_violations=int((use > 1 + LIMIT_TOLERANCE).sum()) if scheduled else None,
         max_balance_error_kw=float(np.abs(balance).max(initial=0.0)) if scheduled else None,
+        **_money(case, result, scheduled),
         seconds=float(result.seconds),
     )
+
+
+def _money(case: Case, result: ClearingResult, scheduled: bool) -> dict[str, float | None]:
+    """Surplus and tariff difference over the horizon of both ways to price [currency]."""
+    grid, slack, dt = case.grid, case.network.slack, case.period_hours
+    has_tariff = grid is not None and not grid.import_is_penalty
+    money: dict[str, float | None] = {}
+    for name, price in (
+        (
+            "settlement_price",
+            np.broadcast_to(result.settlement_price_per_kwh, result.p_bus_kw.shape),
+        ),
+        ("locational_price", result.lmp_per_kwh),
+    ):
+        surplus = difference = None
+        if scheduled:
+            surplus = float(money_surplus(price, result.p_bus_kw, dt).sum())
+            if grid is not None and has_tariff:
+                of_periods = tariff_difference(price[slack], grid, result.grid_kw, dt)
+                difference = float(of_periods.sum())
+        money |= {f"{name}_surplus": surplus, f"{name}_tariff_difference": difference}
+    return money

@@ -85,6 +85,24 @@ def test_report_says_what_when_and_how(make_run):
     assert run.manifest["files"]["prices.parquet"] in text
 
 
+def test_money_that_prices_leave_over_is_shown(make_run):
+    data = load_run(RunReader(make_run()))
+    clearing = data.summary["clearing"] | {
+        "settlement_price_surplus": 3e-12,
+        "settlement_price_tariff_difference": -1.25,
+        "locational_price_surplus": 2.5,
+        "locational_price_tariff_difference": None,
+    }
+    page = render_report(replace(data, summary=data.summary | {"clearing": clearing}))
+    table = re.search(r'id="table-money".*?</section>', page, flags=re.S).group()
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    assert cells == [
+        "Settlement price, one for all", "0", "−1.250", "−1.250",
+        "Local prices", "2.500", "–", "2.500",
+    ]  # fmt: skip
+    assert 'id="table-money"' not in page_of(make_run(stages=False))
+
+
 def test_reconstructed_data_is_said_beside_iterations_and_times(make_run):
     page = page_of(make_run(notes=["Reconstructed data: see the scenario's page."]))
     for name in ("Iterations", "Time to clear", "Whole run"):

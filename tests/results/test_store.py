@@ -73,7 +73,8 @@ def test_summary_has_exactly_the_keys_of_the_design(make_run):
         "status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
         "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
         "max_line_utilisation", "network_constrained", "line_violations",
-        "max_balance_error_kw", "seconds",
+        "max_balance_error_kw", "settlement_price_surplus", "settlement_price_tariff_difference",
+        "locational_price_surplus", "locational_price_tariff_difference", "seconds",
     ]  # fmt: skip
     assert list(summary["central"]) == ["welfare", "gap", "seconds"]
     assert list(summary["seconds"]) == ["ray_start", "build", "clear", "total"]

@@ -38,6 +38,46 @@ def test_no_round_has_no_residuals(case_and_dispatch, result_of):
     assert got.primal_residual is None
 
 
+def test_money_of_both_prices_by_hand(case_and_dispatch, result_of):
+    case, dispatch = case_and_dispatch
+    result = result_of(case, dispatch)
+    p = np.zeros_like(result.p_bus_kw)
+    p[0, 0], p[1, 0] = 2.0, -2.0
+    p[0, 1], p[2, 1] = -3.0, 3.0
+    lmp = np.zeros_like(result.lmp_per_kwh)
+    lmp[0, :2], lmp[1, 0], lmp[2, 1] = [0.2, 0.3], 0.5, 0.1
+    tariff = np.full(case.n_periods, 0.4)
+    grid = replace(case.grid, import_price_per_kwh=tariff, export_price_per_kwh=tariff / 4)
+    case = replace(case, grid=grid)
+    result = replace(
+        result, p_bus_kw=p, grid_kw=p[0], lmp_per_kwh=lmp,
+        settlement_price_per_kwh=np.full(case.n_periods, 0.25),
+    )  # fmt: skip
+    got, dt = clearing_summary(case, result, True, 0.0), case.period_hours
+    # Buyers at 0.5 and 0.3, sellers at 0.2 and 0.1; 2 kW imported at 0.4, 3 kW exported at 0.1.
+    expected = {
+        "settlement_price_surplus": 0.0,
+        "settlement_price_tariff_difference": dt * ((0.25 - 0.4) * 2 - (0.25 - 0.1) * 3),
+        "locational_price_surplus": dt * ((0.5 - 0.2) * 2 + (0.3 - 0.1) * 3),
+        "locational_price_tariff_difference": dt * ((0.2 - 0.4) * 2 - (0.3 - 0.1) * 3),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(got, name), value, rtol=1e-12, atol=1e-12)
+
+
+def test_no_tariff_no_difference(case_and_dispatch, result_of):
+    case, dispatch = case_and_dispatch
+    result = result_of(case, dispatch)
+    for grid in (None, replace(case.grid, import_is_penalty=True)):
+        got = clearing_summary(replace(case, grid=grid), result, True, 0.0)
+        assert got.settlement_price_tariff_difference is None
+        assert got.locational_price_tariff_difference is None
+        assert got.locational_price_surplus is not None
+    got = clearing_summary(case, replace(result, welfare=float("nan")), True, 0.0)
+    assert got.settlement_price_surplus is None
+    assert got.locational_price_tariff_difference is None
+
+
 def test_utilisation_without_a_limit_and_with_a_limit_of_zero():
     got = line_utilisation(np.array([5.0, 0.0, 1.0, -2.0]), np.array([np.inf, 0.0, 0.0, 4.0]))
     np.testing.assert_array_equal(got, [0.0, 0.0, np.inf, 0.5])
