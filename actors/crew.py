@@ -55,6 +55,11 @@ class Crew:
     before_load : callable, optional
         Called when the processes run, before they load compiled code.
 
+    Attributes
+    ----------
+    on_one_node : bool
+        Whether driver and actors share one node, so that links need not leave it.
+
     Raises
     ------
     EndedShortError
@@ -72,6 +77,7 @@ class Crew:
         import ray
 
         self.placement = placement
+        self.on_one_node = len(resources.nodes) == 1
         host_class: Any = ray.remote(ProsumerActor)
         operator_class: Any = ray.remote(NetworkOperatorActor)
         common = {"scheduling_strategy": "SPREAD", "max_restarts": MAX_RESTARTS}

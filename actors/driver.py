@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from actors.carriers import Transport
 from actors.cluster import ClusterResources
 from actors.crew import Crew
 from actors.exchange import RayExchange
-from actors.failure import FailurePolicy, Transport
+from actors.failure import FailurePolicy
 from actors.metrics import ClearingMetrics
 from actors.placement import Placement, PlacementPolicy, plan_placement
 from actors.prosumer import PART_ROWS, Pulse
@@ -119,12 +120,12 @@ class RayMarket:
         self,
         options: ClearingOptions,
         on_round: RoundCallback | None = None,
-        transport: Transport | None = None,
+        transport: Transport = Transport.LINKS,
         policy: FailurePolicy | None = None,
     ) -> ClearingResult:
         """Clear the market once, from the start.
 
-        An interrupt (Ctrl-C) takes the compiled graph down and is passed on; the rounds so far
+        An interrupt (Ctrl-C) ends the rounds and is passed on; the rounds so far
         have been shown to `on_round`.
 
         Parameters
@@ -133,8 +134,8 @@ class RayMarket:
             Settings.
         on_round : callable, optional
             Called after every round.
-        transport : Transport, optional
-            How rounds travel; by default the faster way for the number of hosts.
+        transport : Transport
+            How rounds travel.
         policy : FailurePolicy, optional
             What to do when Ray fails.
 
@@ -153,7 +154,6 @@ class RayMarket:
             if on_round is not None:
                 on_round(outcome)
 
-        transport = transport or Transport.fitting(self.placement.n_hosts)
         self._exchange = RayExchange(self._crew, self.case, options, transport, policy)
         with self._exchange as exchange:
             exchange.prepare()

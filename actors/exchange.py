@@ -1,16 +1,14 @@
-"""Rounds over Ray: a compiled graph per clearing, plain calls where that fails."""
+"""Rounds over Ray: links between the actors, plain calls where those fail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-import numpy as np
-
+from actors.carriers import Carrier, Transport, carrier_for
 from actors.crew import Crew
-from actors.failure import FailureDecision, FailurePolicy, Transport
+from actors.failure import FailureDecision, FailurePolicy
+from actors.link import LinkError
 from actors.log import LOG_BYTES, RoundLog
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
@@ -19,28 +17,16 @@ from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
 from raygrid.scenario.case import Case
 
-if TYPE_CHECKING:
-    from ray.exceptions import RayError
-
-FIRST_STEP_TIMEOUT_S = 300.0
-"""Patience with the first round of the graph, before we know how long a round takes."""
-MIN_STEP_TIMEOUT_S = 20.0
-"""Least patience with a later round; a loaded machine is slow, not dead."""
-STEP_TIMEOUT_FACTOR = 50.0
-"""Patience with a later round, in times of the longest round so far."""
-MIN_BUFFER_BYTES = 64 * 1024
-"""Least size of a channel's buffer: a small case's message with its pickle around it."""
-
 R = TypeVar("R")
 
 
 class RayExchange:
     """Hosts and operator as Ray actors; implements `raygrid.market.session.Exchange`.
 
-    The graph is compiled before the first round and torn down after the last: an idle graph
-    keeps the CPUs busy, and plain calls may not run beside it. Both ways carry the same
-    messages between the same methods, hence the same bits. What a dead actor knew is brought
-    back from the log of messages, hence the same bits again.
+    What carries the rounds is opened before the first and closed after the last, since plain
+    calls may not run beside it. Every carrier brings the same messages to the same methods,
+    hence the same bits. What a dead actor knew is brought back from the log of messages, hence
+    the same bits again.
 
     Parameters
     ----------
@@ -51,7 +37,7 @@ class RayExchange:
     options : ClearingOptions
         Settings.
     transport : Transport
-        GRAPH, or PLAIN for plain calls only.
+        How rounds travel at first.
     policy : FailurePolicy
         What to do when Ray fails.
 
@@ -70,7 +56,7 @@ class RayExchange:
         crew: Crew,
         case: Case,
         options: ClearingOptions,
-        transport: Transport = Transport.GRAPH,
+        transport: Transport = Transport.LINKS,
         policy: FailurePolicy | None = None,
         log_bytes: int = LOG_BYTES,
     ) -> None:
@@ -81,8 +67,7 @@ class RayExchange:
         self._policy = policy or FailurePolicy()
         self._log_bytes = log_bytes
         self._log: RoundLog | None = None
-        self._graph: Any = None
-        self._step_timeout_s = FIRST_STEP_TIMEOUT_S
+        self._carrier: Carrier | None = None
         self._tightening = 1.0
         self.transport = transport
         self.failures: list[str] = []
@@ -96,21 +81,22 @@ class RayExchange:
         self.close()
 
     def close(self) -> None:
-        """Tear the graph down; the actors stay."""
-        if self._graph is not None:
-            graph, self._graph = self._graph, None
-            graph.teardown()
+        """End what carries the rounds; the actors stay."""
+        if self._carrier is not None:
+            carrier, self._carrier = self._carrier, None
+            carrier.close()
 
     def prepare(self) -> None:
-        """Begin the clearing in all actors and compile the graph, so that rounds can run.
+        """Begin the clearing in all actors, so that rounds can run.
 
-        Compiling takes as long as some twenty rounds; done here, it does not count as clearing.
+        A graph takes as long to compile as some twenty rounds; done here, it does not count as
+        clearing. Links are opened by the first round, since the operator goes on at once.
         """
         outcome = self._mending(lambda: self._crew.start(self._options, self._initial_pi_kw))
         self._log = RoundLog(self._log_bytes)
         self._log.add(outcome)
         if self.transport is Transport.GRAPH:
-            self._graph = self._mending(lambda: self._compile(outcome))
+            self._mending(lambda: self._open_carrier(outcome))
 
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""
@@ -225,7 +211,7 @@ class RayExchange:
         while True:
             try:
                 return action()
-            except RayError as error:
+            except (RayError, LinkError) as error:
                 self.close()
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, RaygridError):
@@ -241,7 +227,7 @@ class RayExchange:
                     if self._note(error) is FailureDecision.GIVE_UP:
                         raise
 
-    def _note(self, error: RayError) -> FailureDecision:
+    def _note(self, error: Exception) -> FailureDecision:
         """Write a failure down and decide about it."""
         self.failures.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         decision = self._policy.decide(error, len(self.failures))
@@ -250,50 +236,12 @@ class RayExchange:
         return decision
 
     def _carry(self, outcome: RoundOutcome) -> RoundOutcome:
-        """One round; the longest so far sets the patience with the next."""
-        started = perf_counter()
-        if self.transport is Transport.PLAIN:
-            following = self._carry_plain(outcome)
-        else:
-            following = self._carry_by_graph(outcome)
-        longest = STEP_TIMEOUT_FACTOR * (perf_counter() - started)
-        if self._step_timeout_s == FIRST_STEP_TIMEOUT_S:
-            self._step_timeout_s = MIN_STEP_TIMEOUT_S
-        self._step_timeout_s = max(self._step_timeout_s, longest)
-        return following
+        return (self._carrier or self._open_carrier(outcome)).carry(outcome)
 
-    def _carry_plain(self, outcome: RoundOutcome) -> RoundOutcome:
-        sums = [
-            host.step.remote(message)
-            for host, message in zip(self._crew.hosts, outcome.messages, strict=True)
-        ]
-        following: RoundOutcome = _get(self._crew.operator.handle.remote(*sums))
-        return following
-
-    def _carry_by_graph(self, outcome: RoundOutcome) -> RoundOutcome:
-        if self._graph is None:
-            self._graph = self._compile(outcome)
-        inputs = {f"host_{k}": message for k, message in enumerate(outcome.messages)}
-        following: RoundOutcome = self._graph.execute(**inputs).get(self._step_timeout_s)
-        # The arrays lie in the channel's buffer, which the operator cannot write to again
-        # before we let go of them.
-        messages = tuple(replace(m, pi_kw=np.array(m.pi_kw)) for m in following.messages)
-        return replace(following, messages=messages)
-
-    def _compile(self, outcome: RoundOutcome) -> Any:
-        """The round as a Ray Compiled Graph: driver, hosts, operator, driver."""
-        from ray.dag import InputNode
-
-        # Both int64 sums of a host are twice its message; the operator sends all messages.
-        size = sum(message.pi_kw.nbytes for message in outcome.messages)
-        with InputNode() as inputs:
-            sums = [host.step.bind(inputs[f"host_{k}"]) for k, host in enumerate(self._crew.hosts)]
-            graph = self._crew.operator.handle.bind(*sums)
-        return graph.experimental_compile(
-            _submit_timeout=self._step_timeout_s,
-            _buffer_size_bytes=max(MIN_BUFFER_BYTES, 2 * size),
-            _max_inflight_executions=1,
-        )
+    def _open_carrier(self, outcome: RoundOutcome) -> Carrier:
+        carrier = self._carrier = carrier_for(self.transport, self._crew)
+        carrier.open(outcome)
+        return carrier
 
 
 def _get(refs: Any) -> Any:

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
+from actors.link import LinkError
 from actors.prosumer import LostStateError
-
-GRAPH_HOSTS = 8
-"""Hosts from which a compiled graph pays. Per round it saves 0.3 ms of 2 with 2 hosts, 4 of 7
-with 8, 10 of 16 with 25; compiling it takes some 0.2 s."""
-
-
-class Transport(StrEnum):
-    """How a round's messages travel."""
-
-    GRAPH = "graph"
-    PLAIN = "plain"
-
-    @classmethod
-    def fitting(cls, n_hosts: int) -> Self:
-        """The faster one: a graph saves little with few hosts, and must be compiled first."""
-        return cls.GRAPH if n_hosts >= GRAPH_HOSTS else cls.PLAIN
 
 
 class FailureDecision(StrEnum):
     """What to do after a failed round."""
 
-    RETRY_GRAPH = "retry_graph"
+    RETRY = "retry"
     PLAIN_CALLS = "plain_calls"
     GIVE_UP = "give_up"
 
@@ -39,13 +23,13 @@ class FailurePolicy:
 
     Attributes
     ----------
-    graph_failures : int
-        Failures after which a compiled graph is still built anew; then plain calls go on.
+    retries : int
+        Failures after which rounds still travel as they did; then plain calls go on.
     failures : int
         Failures of one clearing after which it is given up.
     """
 
-    graph_failures: int = 1
+    retries: int = 1
     failures: int = 5
 
     def decide(self, error: Exception, failures: int) -> FailureDecision:
@@ -65,8 +49,8 @@ class FailurePolicy:
         """
         if not is_mendable(error) or failures > self.failures:
             return FailureDecision.GIVE_UP
-        if failures <= self.graph_failures:
-            return FailureDecision.RETRY_GRAPH
+        if failures <= self.retries:
+            return FailureDecision.RETRY
         return FailureDecision.PLAIN_CALLS
 
 
@@ -78,7 +62,7 @@ def is_mendable(error: BaseException) -> bool:
     """
     from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-    if isinstance(error, LostStateError):
+    if isinstance(error, LostStateError | LinkError):
         return True
     if isinstance(error, RayTaskError):
         cause = error.cause

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from actors.link import Door, DoorAddress, Link
 from actors.prosumer import LostStateError, OutOfStepError, Pulse, take_pulse
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows
@@ -18,10 +19,15 @@ from raygrid.market.messages import (
     HostHeadroom,
     HostSummary,
     OperatorFinal,
+    PriceMessage,
+    RoundDecision,
     RoundOutcome,
 )
 from raygrid.market.operator import Operator
 from raygrid.market.projection import Projection
+
+RUN_AHEAD = 2
+"""Rounds that the operator may be ahead of the driver: enough that nobody waits for it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class NetworkOperatorActor:
         self._data: OperatorData | None = None
         self._operator: Operator | None = None
         self._outcome: RoundOutcome | None = None
+        self._door: Door | None = None
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
@@ -123,6 +130,67 @@ class NetworkOperatorActor:
             raise OutOfStepError(f"round {operator.iteration} is open, got sums of {rounds}")
         self._outcome = operator.handle(aggregates)
         return self._outcome
+
+    def open_door(self, loopback: bool) -> DoorAddress:
+        """Listen for the calls of hosts and driver, who carry the next rounds over links.
+
+        Parameters
+        ----------
+        loopback : bool
+            Whether all of them are on this machine.
+        """
+        import ray
+
+        if self._door is not None:
+            self._door.close()
+        here = "127.0.0.1" if loopback else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._door = Door(here)
+        return self._door.address
+
+    def lead(self, n_hosts: int, key: bytes, messages: Sequence[PriceMessage]) -> None:
+        """Lead rounds over links until the operator decides that they end.
+
+        The driver hears of every round before the hosts do, so that its log is never behind
+        them, and answers, so that it is never far behind either.
+
+        Parameters
+        ----------
+        n_hosts : int
+            Hosts that call.
+        key : bytes
+            What callers must know.
+        messages : sequence of PriceMessage
+            What opens the open round, in host order.
+
+        Raises
+        ------
+        LinkError
+            Somebody is gone.
+        """
+        if self._door is None:
+            raise LostStateError("no door is open")
+        door, self._door = self._door, None
+        driver, hosts = door.admit(n_hosts, key)
+        try:
+            self._lead(driver, hosts, messages)
+        finally:
+            for link in (driver, *hosts):
+                link.close()
+
+    def _lead(self, driver: Link, hosts: Sequence[Link], messages: Sequence[PriceMessage]) -> None:
+        ahead = 0
+        while True:
+            for link, message in zip(hosts, messages, strict=True):
+                link.send(message)
+            outcome = self.handle(*(link.receive() for link in hosts))
+            driver.send(outcome)
+            if outcome.decision is not RoundDecision.CONTINUE:
+                return
+            messages = outcome.messages
+            ahead += 1
+            if ahead == RUN_AHEAD:
+                driver.receive()
+                ahead -= 1
 
     def tighten(self, factor: float) -> RoundOutcome:
         """Make the tolerances `factor` times as tight and go on."""

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from actors.link import DoorAddress, Link, LinkError
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.block import ProsumerBlock
@@ -203,6 +204,36 @@ class ProsumerActor:
         self._answers.pop(iteration - 2, None)
         self._expected = iteration + 1
         return answer
+
+    def follow(self, door: DoorAddress, key: bytes) -> None:
+        """Do the rounds that the operator leads over a link, until it hangs up.
+
+        Parameters
+        ----------
+        door : DoorAddress
+            Where the operator waits.
+        key : bytes
+            What it asks callers for.
+
+        Raises
+        ------
+        LinkError
+            The operator does not answer.
+        """
+        link = Link.call(door, key, self.block.host)
+        try:
+            while True:
+                try:
+                    message = link.receive()
+                except LinkError:
+                    return
+                answer = self.step(message)
+                try:
+                    link.send(answer)
+                except LinkError:
+                    return
+        finally:
+            link.close()
 
     def headroom(self) -> HostHeadroom:
         """By how much this host's buses can still move."""

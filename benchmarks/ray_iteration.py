@@ -13,11 +13,11 @@ from time import perf_counter
 import click
 import numpy as np
 
+from actors.carriers import Transport
 from actors.cluster import ClusterOptions, connect
 from actors.crew import Crew
 from actors.driver import place
 from actors.exchange import RayExchange
-from actors.failure import Transport
 from actors.placement import PlacementKind, PlacementPolicy
 from benchmarks.common import OUT, Clock, Report, Spread
 from raygrid.market.clearing import ClearingOptions, ClearingResult
@@ -35,7 +35,7 @@ class Row:
     hosts : int
         Prosumer actors.
     transport : str
-        'graph' or 'plain'.
+        'links', 'plain' or 'graph'.
     start_actors_s : float
         Until the actors were ready [s].
     prepare_s : float
@@ -92,7 +92,7 @@ def private_mib(pid: int) -> float:
 def measure_hosts(
     hosts: int, case: Case, options: ClearingOptions, reference: ClearingResult, local_ms: Spread
 ) -> list[Row]:
-    """Both transports with this many hosts, each with warm actors."""
+    """All transports with this many hosts, each with warm actors."""
     rows = []
     with connect(ClusterOptions("local")) as cluster:
         resources = cluster.resources()
@@ -100,7 +100,7 @@ def measure_hosts(
         started = perf_counter()
         crew = Crew(case, place(case, policy, resources), resources)
         start_s = perf_counter() - started
-        for transport in (Transport.PLAIN, Transport.GRAPH):
+        for transport in Transport:
             for _ in range(2):  # the second time shows warm actors
                 with RayExchange(crew, case, options, transport) as exchange:
                     started = perf_counter()

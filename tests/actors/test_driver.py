@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import raygrid
+from actors.carriers import Transport
 from actors.cluster import Cluster, ClusterOrigin, ClusterResources, connect
 from actors.crew import Crew
 from actors.driver import RayMarket, place
 from actors.exchange import RayExchange
-from actors.failure import Transport
 from actors.placement import PlacementPolicy
 from actors.prosumer import OutOfStepError
 from raygrid.errors import EndedShortError
@@ -65,12 +65,12 @@ def test_every_placement_gives_the_same_market(
     reference: ClearingResult,
 ) -> None:  # fmt: skip
     with open_market(placement, case, resources) as market:
-        assert_same_market(market.clear(options, transport=Transport.GRAPH), reference)
+        assert_same_market(market.clear(options), reference)
         assert market.failures == ()
 
 
 @pytest.mark.parametrize("transport", list(Transport))
-def test_both_transports_give_the_same_market(
+def test_all_transports_give_the_same_market(
     transport: Transport, market: RayMarket, options: ClearingOptions, reference: ClearingResult
 ) -> None:
     shown: list[RoundOutcome] = []
@@ -165,7 +165,7 @@ def test_a_death_after_the_last_round_changes_no_bit(
     market: RayMarket, options: ClearingOptions, reference: ClearingResult
 ) -> None:
     kill = KillAt(market.pulses[1].pid, {reference.iterations})
-    assert_same_market(market.clear(options, kill, Transport.GRAPH), reference)
+    assert_same_market(market.clear(options, kill), reference)
     expected = market.dispatch()
     os.kill(market.pulses[0].pid, signal.SIGKILL)
     assert np.array_equal(market.dispatch().p_kw, expected.p_kw)

@@ -14,7 +14,8 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from actors.failure import FailureDecision, FailurePolicy, Transport, is_mendable
+from actors.failure import FailureDecision, FailurePolicy, is_mendable
+from actors.link import LinkError
 from actors.log import RoundLog
 from actors.operator import NetworkOperatorActor, OperatorData
 from actors.prosumer import HostData, LostStateError, OutOfStepError, ProsumerActor
@@ -187,6 +188,8 @@ def task_error(cause: Exception) -> RayTaskError:
         (RayChannelError("closed"), True),
         (GetTimeoutError("late"), True),
         (task_error(RayChannelError("closed")), True),
+        (LinkError("closed"), True),
+        (task_error(LinkError("closed")), True),
         (task_error(LostStateError("new")), True),
         (task_error(OutOfStepError("stale")), False),
         (task_error(ValueError("wrong")), False),
@@ -198,17 +201,12 @@ def test_what_a_restart_can_mend(error: Exception, mendable: bool) -> None:
 
 
 def test_the_policy_retries_then_goes_on_with_plain_calls_then_gives_up() -> None:
-    policy = FailurePolicy(graph_failures=1, failures=3)
+    policy = FailurePolicy(retries=1, failures=3)
     closed: RayError = RayChannelError("closed")
     assert [policy.decide(closed, k) for k in (1, 2, 3, 4)] == [
-        FailureDecision.RETRY_GRAPH,
+        FailureDecision.RETRY,
         FailureDecision.PLAIN_CALLS,
         FailureDecision.PLAIN_CALLS,
         FailureDecision.GIVE_UP,
     ]
     assert policy.decide(task_error(ValueError("wrong")), 1) is FailureDecision.GIVE_UP
-
-
-def test_a_graph_is_for_many_hosts() -> None:
-    assert Transport.fitting(2) is Transport.PLAIN
-    assert Transport.fitting(25) is Transport.GRAPH
