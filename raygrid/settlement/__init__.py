@@ -1,0 +1,1 @@
+"""Settlement of a cleared market day: meters, batches, contracts, chains, audit."""
