@@ -15,7 +15,7 @@ from actors.prosumer import HostData, ProsumerActor, Pulse
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import EndedShortError
 from raygrid.grid.limits import empty_rows
-from raygrid.market.clearing import ClearingOptions
+from raygrid.market.clearing import ClearingOptions, WarmStart
 from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
 from raygrid.scenario.case import Case
 
@@ -37,6 +37,7 @@ class _Opening:
     options: ClearingOptions
     initial_pi_kw: FloatArray
     summaries: tuple[HostSummary, ...]
+    is_warm: bool
 
 
 class Crew:
@@ -135,15 +136,19 @@ class Crew:
         assert self._opening is not None
         return [summary.buses for summary in self._opening.summaries]
 
-    def start(self, options: ClearingOptions, initial_pi_kw: FloatArray) -> RoundOutcome:
+    def start(
+        self, options: ClearingOptions, initial_pi_kw: FloatArray, warm: WarmStart | None = None
+    ) -> RoundOutcome:
         """Begin a clearing in every actor.
 
         Parameters
         ----------
         options : ClearingOptions
             Settings.
-        initial_pi_kw : (T,) float64
+        initial_pi_kw : (T,) or (B, T) float64
             Start of the duals [kW].
+        warm : WarmStart, optional
+            Where the hosts' last clearing ended, if they are to go on from there.
 
         Returns
         -------
@@ -152,10 +157,17 @@ class Crew:
         """
         import ray
 
-        summaries = tuple(
-            ray.get([host.start.remote(options.relaxation, initial_pi_kw) for host in self.hosts])
-        )
-        self._opening = _Opening(options, initial_pi_kw, summaries)
+        alpha = options.relaxation
+        if warm is None or self._opening is None:
+            begun = [host.start.remote(alpha, initial_pi_kw) for host in self.hosts]
+        else:
+            pi_kw, rescale = warm.pi_kw, warm.rho / options.rho
+            begun = [
+                host.reopen.remote(alpha, pi_kw[buses], rescale)
+                for host, buses in zip(self.hosts, self.host_buses, strict=True)
+            ]
+        summaries = tuple(ray.get(begun))
+        self._opening = _Opening(options, initial_pi_kw, summaries, warm is not None)
         outcome: RoundOutcome = ray.get(
             self.operator.start.remote(summaries, options, initial_pi_kw)
         )
@@ -215,8 +227,10 @@ class Crew:
 
         assert self._opening is not None
         host, opening = self.hosts[k], self._opening
-        host.start.remote(opening.options.relaxation, opening.initial_pi_kw)
-        if log.is_complete:
+        pi_kw = opening.initial_pi_kw
+        host.start.remote(opening.options.relaxation, pi_kw if pi_kw.ndim == 1 else pi_kw[0])
+        # The schedules that a warm start began with are gone with the process.
+        if log.is_complete and not opening.is_warm:
             done = [host.step.remote(message) for message in log.done(k)]
         else:
             done = [host.resume.remote(log.opening.messages[k])]

@@ -91,6 +91,7 @@ class RayMarket:
         self.placement = placement
         self._crew = Crew(case, placement, resources, before_load=before_load)
         self._exchange: RayExchange | None = None
+        self._last: ClearingResult | None = None
         self._metrics = ClearingMetrics(case.name)
         self.start_s = perf_counter() - started
 
@@ -122,8 +123,9 @@ class RayMarket:
         on_round: RoundCallback | None = None,
         transport: Transport = Transport.LINKS,
         policy: FailurePolicy | None = None,
+        warm: bool = False,
     ) -> ClearingResult:
-        """Clear the market once, from the start.
+        """Clear the market once.
 
         An interrupt (Ctrl-C) ends the rounds and is passed on; the rounds so far
         have been shown to `on_round`.
@@ -138,6 +140,9 @@ class RayMarket:
             How rounds travel.
         policy : FailurePolicy, optional
             What to do when Ray fails.
+        warm : bool
+            Begin where the last clearing ended, its prices and schedules, rather than at the
+            tariff: for the same market under other settings.
 
         Returns
         -------
@@ -154,10 +159,13 @@ class RayMarket:
             if on_round is not None:
                 on_round(outcome)
 
-        self._exchange = RayExchange(self._crew, self.case, options, transport, policy)
+        start = self._last.warm_start if warm and self._last is not None else None
+        self._last = None
+        self._exchange = RayExchange(self._crew, self.case, options, transport, policy, warm=start)
         with self._exchange as exchange:
             exchange.prepare()
-            return clear(self.case, options, exchange, note)
+            self._last = clear(self.case, options, exchange, note)
+        return self._last
 
     def dispatch(self) -> Dispatch:
         """The final schedule of all prosumers in the case's order, for communities that fit here.

@@ -12,7 +12,7 @@ from actors.link import LinkError
 from actors.log import LOG_BYTES, RoundLog
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
-from raygrid.market.clearing import ClearingOptions
+from raygrid.market.clearing import ClearingOptions, WarmStart
 from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
 from raygrid.scenario.case import Case
@@ -40,6 +40,10 @@ class RayExchange:
         How rounds travel at first.
     policy : FailurePolicy
         What to do when Ray fails.
+    log_bytes : int
+        Messages kept for the successors of dead actors [B].
+    warm : WarmStart, optional
+        Where the last clearing of the same crew ended, to go on from there.
 
     Attributes
     ----------
@@ -59,11 +63,13 @@ class RayExchange:
         transport: Transport = Transport.LINKS,
         policy: FailurePolicy | None = None,
         log_bytes: int = LOG_BYTES,
+        warm: WarmStart | None = None,
     ) -> None:
         self._crew = crew
         self._options = options
         self._period_hours = case.period_hours
-        self._initial_pi_kw = initial_pi(case, options)
+        self._initial_pi_kw = initial_pi(case, options, warm)
+        self._warm = warm
         self._policy = policy or FailurePolicy()
         self._log_bytes = log_bytes
         self._log: RoundLog | None = None
@@ -92,7 +98,9 @@ class RayExchange:
         A graph takes as long to compile as some twenty rounds; done here, it does not count as
         clearing. Links are opened by the first round, since the operator goes on at once.
         """
-        outcome = self._mending(lambda: self._crew.start(self._options, self._initial_pi_kw))
+        outcome = self._mending(
+            lambda: self._crew.start(self._options, self._initial_pi_kw, self._warm)
+        )
         self._log = RoundLog(self._log_bytes)
         self._log.add(outcome)
         if self.transport is Transport.GRAPH:

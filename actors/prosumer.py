@@ -168,6 +168,12 @@ class ProsumerActor:
         self._expected, self._answers = 0, {}
         return self._block.summary()
 
+    def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> HostSummary:
+        """Begin another clearing where the last one ended; see `ProsumerBlock.reopen`."""
+        self.block.reopen(relaxation, pi_kw, rescale)
+        self._expected, self._answers = 0, {}
+        return self.block.summary()
+
     def resume(self, message: PriceMessage) -> None:
         """Take up a clearing at the round that `message` opens, without the rounds before it."""
         message = _writable(message)

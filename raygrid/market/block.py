@@ -167,6 +167,26 @@ class ProsumerBlock:
         self._threads = threads
         self._kept: dict[int, Dispatch] = {}
 
+    def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> None:
+        """Begin another clearing where the last one ended: with its schedules and duals.
+
+        Parameters
+        ----------
+        relaxation : float
+            Over-relaxation alpha.
+        pi_kw : (nb, T) float64
+            Duals of the last projection of the last clearing [kW].
+        rescale : float
+            The last clearing's penalty over this one's.
+        """
+        self._relaxation = relaxation
+        self._kept.clear()
+        # phat = z + u: z stays, and u = w pi scales with the penalty.
+        grown = pi_kw * (rescale - 1.0)
+        self._state += self.population.size_weight[:, None] * grown[self.bus_row]
+        if self.grid is not None:
+            self._grid_state += self.grid.size_weight * grown[self.slack_row]
+
     @property
     def n_periods(self) -> int:
         """Number of periods T."""

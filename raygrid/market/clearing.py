@@ -49,6 +49,30 @@ class ClearingOptions:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """Where a clearing ended, for the next one of the same agents to begin.
+
+    The agents keep their own part, the schedules; begun from prices alone, a clearing needs
+    about as many rounds as from the tariff.
+
+    Attributes
+    ----------
+    lmp_per_kwh : (B, T) float64
+        Locational prices [currency/kWh].
+    rho : float
+        Penalty of its last round.
+    """
+
+    lmp_per_kwh: FloatArray
+    rho: float
+
+    @property
+    def pi_kw(self) -> FloatArray:
+        """(B, T) duals of the last projection, lambda_b = -rho pi_b [kW]."""
+        return -self.lmp_per_kwh / self.rho
+
+
+@dataclass(frozen=True)
 class IterationRecord:
     """One row of convergence.parquet; residuals (4-10), (4-11) in size-weighted norms [kW]."""
 
@@ -108,3 +132,8 @@ class ClearingResult:
     def iterations(self) -> int:
         """Number of rounds."""
         return len(self.records)
+
+    @property
+    def warm_start(self) -> WarmStart | None:
+        """Where the next clearing of the same agents may begin; None where no round was done."""
+        return WarmStart(self.lmp_per_kwh, self.records[-1].rho) if self.records else None

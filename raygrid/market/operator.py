@@ -75,8 +75,8 @@ class Operator:
         One per host, in host order.
     options : ClearingOptions
         Settings.
-    initial_pi_kw : (T,) float64
-        Start of the duals [kW].
+    initial_pi_kw : (T,) or (B, T) float64
+        Start of the duals, of all buses or of each [kW].
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Operator:
         self._projection = Projection(rows, self.bus_weight)
         self._n_buses, self._n_periods = n_buses, n_periods
         self.rho = options.rho
-        self.pi_kw: FloatArray = np.tile(initial_pi_kw, (n_buses, 1))
+        self.pi_kw: FloatArray = np.array(np.broadcast_to(initial_pi_kw, (n_buses, n_periods)))
         self.projected: ProjectionResult | None = None
         self._projected_rho = options.rho
         self.p_bus_kw: FloatArray = np.zeros((n_buses, n_periods))

@@ -20,6 +20,7 @@ from raygrid.market.clearing import (
     ClearingResult,
     ClearingStatus,
     IterationRecord,
+    WarmStart,
 )
 from raygrid.market.feasibility import FeasibilityStatus, check_feasible, describe_row
 from raygrid.market.messages import (
@@ -84,6 +85,23 @@ class LocalExchange:
     operator: Operator
     period_hours: float
 
+    def again(self, case: Case, options: ClearingOptions, warm: WarmStart) -> LocalExchange:
+        """Another clearing of the same blocks, begun where the last one ended.
+
+        Parameters
+        ----------
+        case : Case
+            The market.
+        options : ClearingOptions
+            Settings, which may be others than the last clearing's.
+        warm : WarmStart
+            Of the last clearing's result.
+        """
+        for block in self.blocks:
+            block.reopen(options.relaxation, warm.pi_kw[block.buses], warm.rho / options.rho)
+        operator = _operator(case, options, self.blocks, initial_pi(case, options, warm))
+        return LocalExchange(self.blocks, operator, self.period_hours)
+
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""
         return self.operator.open()
@@ -147,15 +165,20 @@ def local_exchange(
         )
         for k, rows in enumerate(hosts)
     ]
-    operator = Operator(
+    return LocalExchange(blocks, _operator(case, options, blocks, pi), case.period_hours)
+
+
+def _operator(
+    case: Case, options: ClearingOptions, blocks: Sequence[ProsumerBlock], pi_kw: FloatArray
+) -> Operator:
+    return Operator(
         active_rows(case, options),
         case.network.n_buses,
         case.n_periods,
         [block.summary() for block in blocks],
         options,
-        pi,
+        pi_kw,
     )
-    return LocalExchange(blocks, operator, case.period_hours)
 
 
 def active_rows(case: Case, options: ClearingOptions) -> NetworkRows:
@@ -163,7 +186,7 @@ def active_rows(case: Case, options: ClearingOptions) -> NetworkRows:
     return case.rows if options.network_constrained else empty_rows(case.network, case.n_periods)
 
 
-def initial_pi(case: Case, options: ClearingOptions) -> FloatArray:
+def initial_pi(case: Case, options: ClearingOptions, warm: WarmStart | None = None) -> FloatArray:
     """Start of the duals: minus the import price over rho where imports are the normal case.
 
     Parameters
@@ -172,12 +195,16 @@ def initial_pi(case: Case, options: ClearingOptions) -> FloatArray:
         The market.
     options : ClearingOptions
         rho, and a start price that overrides the tariff.
+    warm : WarmStart, optional
+        The prices of the last clearing, which override both.
 
     Returns
     -------
-    (T,) float64
-        pi, the same for all buses [kW].
+    (T,) or (B, T) float64
+        pi, the same for all buses but after a warm start [kW].
     """
+    if warm is not None:
+        return warm.pi_kw * (warm.rho / options.rho)
     if options.initial_price_per_kwh is not None:
         price = np.full(case.n_periods, options.initial_price_per_kwh)
     elif case.grid is not None and not case.grid.import_is_penalty:

@@ -90,6 +90,24 @@ def test_a_crew_clears_again_under_other_settings(market: RayMarket, case: Case)
         assert_same_market(market.clear(options), expected)
 
 
+def test_a_warm_start_needs_few_rounds_and_survives_a_death(
+    options: ClearingOptions, case: Case, resources: ClusterResources
+) -> None:
+    local = local_exchange(case, options)
+    before = clear(case, options, local)
+    again = ClearingOptions(rho=0.05)
+    assert before.warm_start is not None
+    expected = clear(case, again, local.again(case, again, before.warm_start))
+    assert expected.iterations < before.iterations
+    tight = ClearingOptions(relative_tolerance=1e-5, absolute_tolerance=1e-6)
+    with open_market("2", case, resources) as market:
+        market.clear(options)
+        assert_same_market(market.clear(again, warm=True), expected)
+        after = market.clear(tight, KillAt(market.pulses[0].pid, {1}), warm=True)
+    assert after.status is ClearingStatus.CONVERGED
+    assert after.welfare == pytest.approx(before.welfare, rel=1e-3)
+
+
 def test_batteries_move_where_nothing_else_makes_a_final_schedule(
     resources: ClusterResources, options: ClearingOptions
 ) -> None:

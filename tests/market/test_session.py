@@ -10,7 +10,7 @@ from raygrid.market.clearing import ClearingOptions, ClearingStatus
 from raygrid.market.session import clear, local_exchange
 from raygrid.scenario.build import load_case
 from raygrid.scenario.case import Case
-from tests.cases import battery_behind_a_line
+from tests.cases import battery_behind_a_line, small_case
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +146,19 @@ def test_the_currency_does_not_matter(factor: float) -> None:
     assert other.status is ClearingStatus.CONVERGED
     assert abs(other.iterations - plain.iterations) <= 0.3 * plain.iterations
     assert other.welfare / factor == pytest.approx(plain.welfare, rel=5e-3, abs=0)
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.3])
+def test_a_warm_start_goes_on_where_the_last_clearing_ended(rho: float) -> None:
+    """Under the same settings nothing is left to do; a change of rho rescales the duals only."""
+    case = small_case(n=6, n_periods=8, seed=3, limit_kw=2.0)
+    cold = ClearingOptions()
+    first = local_exchange(case, cold)
+    before = clear(case, cold, first)
+    assert before.warm_start is not None
+    options = ClearingOptions(rho=rho)
+    after = clear(case, options, first.again(case, options, before.warm_start))
+    assert after.status is ClearingStatus.CONVERGED
+    assert after.iterations <= 2 < before.iterations
+    assert after.welfare == pytest.approx(before.welfare, rel=1e-4)
+    np.testing.assert_allclose(after.lmp_per_kwh, before.lmp_per_kwh, atol=1e-3)
