@@ -131,6 +131,7 @@ TRADES = pa.schema(
                 "energy_wh",
                 "price_micro_per_kwh",
                 "value_micro",
+                "network_micro",
             ]
         ),
         *_schema(strings=["status", "reason"]),
@@ -140,7 +141,96 @@ TRADES = pa.schema(
         pa.field("block", pa.int64()),
     ]
 )
-"""`reason` is empty where there is none; the last four are null until a trade is on chain."""
+"""`value_micro` is what the seller gets, and `network_micro` what the buyer pays on top to the
+network account; `reason` is empty where there is none; the last four are null until a trade is on
+chain.
+"""
+
+PARTICIPANTS = pa.schema(
+    _schema(
+        ["prosumer_id", "group", "funded_micro"],
+        strings=["role", "owner_address", "meter_address", "meter_key"],
+    )
+)
+"""Who is registered for settlement: prosumers and the grid connection. The owner withdraws, the
+meter signs; addresses are 0x and 40, `meter_key` (the compressed public key) 66 hexadecimal
+digits; `funded_micro` is what the escrow held before the first trade.
+"""
+
+METERS = pa.schema(
+    _schema(
+        ["prosumer_id", "day", "opening_wh", "closing_wh"],
+        strings=["nonce", "commitment", "signature", "fault", "attack"],
+    )
+)
+"""The day's report of each meter: registers at its start and end, and nonce, commitment (SHA-3)
+and signature in hexadecimal digits. `fault` says why it was refused, `attack` is the simulation's
+own knowledge; both are empty where there is none.
+"""
+
+READINGS = pa.schema(
+    [
+        *_schema(["prosumer_id", "period", "traded_wh"]),
+        pa.field("reported_wh", pa.int64()),
+        pa.field("register_wh", pa.int64()),
+        pa.field("accepted_wh", pa.int64()),
+        pa.field("estimated", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""What each meter reported, what was accepted of it (null: nothing), and what the participant
+traded, net and sold positive. `reason` says why trades are void and is empty where they stand.
+"""
+
+BATCHES = pa.schema(
+    [
+        *_schema(
+            [
+                "sequence",
+                "group",
+                "period",
+                "trades",
+                "settled",
+                "rejected",
+                "energy_wh",
+                "value_micro",
+                "network_micro",
+                "payload_bytes",
+            ]
+        ),
+        *_schema(strings=["status", "readings_hash", "payload_hash"]),
+        pa.field("tx_hash", pa.string()),
+        pa.field("block", pa.int64()),
+        pa.field("gas", pa.int64()),
+    ]
+)
+"""Batches by their gap-free sequence number: energy and money are those of the settled trades;
+`gas` is the batch's part of its transaction's. The last three are null until it is on chain.
+"""
+
+STATEMENTS = pa.schema(
+    _schema(
+        [
+            "prosumer_id",
+            "bought_wh",
+            "sold_wh",
+            "paid_micro",
+            "earned_micro",
+            "network_micro",
+            "rejected_bought_wh",
+            "rejected_sold_wh",
+            "unsettled_bought_wh",
+            "unsettled_sold_wh",
+            "trades",
+            "rejected_trades",
+            "opening_micro",
+            "closing_micro",
+        ]
+    )
+)
+"""A participant's account over the run. `paid_micro` is all that it paid as a buyer, of which
+`network_micro` went to the network account; opening + earned - paid = closing balance.
+"""
 
 TABLES = {
     "convergence": CONVERGENCE,
@@ -153,6 +243,11 @@ TABLES = {
     "flows": FLOWS,
     "prices": PRICES,
     "trades": TRADES,
+    "participants": PARTICIPANTS,
+    "meters": METERS,
+    "readings": READINGS,
+    "batches": BATCHES,
+    "statements": STATEMENTS,
 }
 """Schema of each table by its file's name without `.parquet`."""
 
@@ -161,6 +256,11 @@ SORT_KEYS = {
     "prosumers": ("prosumer_id",),
     "profiles": ("prosumer_id", "period"),
     "trades": ("trade_id",),
+    "participants": ("prosumer_id",),
+    "meters": ("day", "prosumer_id"),
+    "readings": ("prosumer_id", "period"),
+    "batches": ("sequence",),
+    "statements": ("prosumer_id",),
 }
 """Row order of the tables that several writers may share, so that placement does not show."""
 

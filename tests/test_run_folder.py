@@ -35,7 +35,8 @@ COLUMNS = {
     "flows": ["line", "period", "flow_kw", "limit_kw"],
     "prices": ["bus", "period", "lmp_per_kwh", "settlement_price_per_kwh"],
     "trades": ["trade_id", "seller_id", "buyer_id", "period", "energy_wh", "price_micro_per_kwh",
-               "value_micro", "status", "reason", "batch_id", "sequence", "tx_hash", "block"],
+               "value_micro", "network_micro", "status", "reason", "batch_id", "sequence",
+               "tx_hash", "block"],
 }  # fmt: skip
 EXTRA = {"prosumers": ["size_weight"], "network": ["r_pu"]}
 """Columns that only the same bits again or an AC load flow need."""
@@ -126,7 +127,7 @@ def test_files_and_columns(run):
         assert schema.names == columns + extra
         may_be_null = {*extra, *(SETTLEMENT if name == "trades" else [])}
         assert {field.name for field in schema if field.nullable} == may_be_null
-    for column in ("energy_wh", "price_micro_per_kwh", "value_micro"):
+    for column in ("energy_wh", "price_micro_per_kwh", "value_micro", "network_micro"):
         assert pq.read_schema(run.path / "trades.parquet").field(column).type == pa.int64()
     assert set(run.summary) == set(SUMMARY)
     assert set(run.summary["clearing"]) == set(CLEARING)

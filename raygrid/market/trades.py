@@ -90,7 +90,7 @@ class Trades:
             name: getattr(self, name)
             for name in (
                 "trade_id", "seller_id", "buyer_id", "period", "energy_wh",
-                "price_micro_per_kwh", "value_micro",
+                "price_micro_per_kwh", "value_micro", "network_micro",
             )
         }  # fmt: skip
         columns["status"] = pa.repeat("cleared", n)

@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     NaiveDatetime,
@@ -20,32 +18,21 @@ from pydantic import (
     model_validator,
 )
 
+from raygrid.scenario.fields import (
+    Count,
+    DataPath,
+    Flag,
+    NonNegative,
+    Positive,
+    PricePerKwh,
+    Section,
+    Share,
+    Text,
+    Whole,
+)
+from raygrid.scenario.metering import Metering
+
 HOURS_PER_DAY = 24.0
-
-PricePerKwh = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-NonNegative = Annotated[float, Field(strict=True, ge=0)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
-Whole = Annotated[int, Field(strict=True, ge=0)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-DataPath = Annotated[
-    str,
-    Field(
-        strict=True,
-        min_length=1,
-        json_schema_extra={"format": "data-path"},
-        description="file, relative to the scenario file's folder; 'raygrid:...' means the "
-        "folder of the shipped scenarios",
-    ),
-]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys, NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Span(Section):
@@ -463,4 +450,5 @@ class Scenario(Section):
     )
     voltage: Voltage | None = Field(None, description="voltage limits; left out: none")
     market: Market = Field(Market(), description="clearing and trades")
+    metering: Metering = Field(Metering(), description="smart meters and their verification")
     results: Results = Field(Results(), description="what a run computes besides")

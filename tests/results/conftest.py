@@ -159,6 +159,7 @@ def example_trades(case: Case, dispatch: Dispatch, price, matches: int = 3) -> p
             "energy_wh": energy,
             "price_micro_per_kwh": micro,
             "value_micro": energy * micro // 1000,
+            "network_micro": np.zeros(n, dtype=np.int64),
             "status": pa.array(["cleared"] * n, pa.string()),
             "reason": pa.array([""] * n, pa.string()),
             "batch_id": pa.nulls(n, pa.int64()),
