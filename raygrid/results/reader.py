@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raygrid.errors import InputError
 from raygrid.results.files import MANIFEST, SUMMARY, RunStatus
+from raygrid.results.update import is_half_updated
 from raygrid.schemas import SCHEMA_VERSION
 
 _KEYS = {
@@ -50,6 +51,12 @@ class RunReader:
 
     def __init__(self, path: Path, allow_unfinished: bool = False) -> None:
         self.path = _find_run(path)
+        if is_half_updated(self.path):
+            raise InputError(
+                "a change of the run was interrupted",
+                str(self.path),
+                f"'raygrid settle {self.path}' finishes it",
+            )
         self.manifest: dict[str, Any] = self._json(MANIFEST)
         if not isinstance(self.manifest, dict):
             raise self._no_run("it is no mapping")
