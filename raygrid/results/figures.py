@@ -9,8 +9,9 @@ from raygrid.errors import InputError
 from raygrid.results.figure import HEAVY, LOAD_LEGEND, RECONSTRUCTED, Figure, percent, use_colour
 from raygrid.results.maps import grid_map, trade_map
 from raygrid.results.run_data import Lines, RunData, Storage
+from raygrid.results.settlement_figures import settlement_figures
 from raygrid.results.summary import LIMIT_TOLERANCE
-from raygrid.results.svg import WIDTH, Axes, Canvas, number, padded, plural, steps
+from raygrid.results.svg import WIDTH, Axes, Canvas, hour_ticks, number, padded, plural, steps
 
 COLOURS = {
     "generation": "orange",
@@ -44,6 +45,7 @@ def figures(data: RunData, other: RunData | None = None) -> list[Figure]:
         grid_map(data),
         storage(data),
         trade_map(data),
+        *settlement_figures(data),
         convergence(data),
         welfare(data),
     ]
@@ -351,12 +353,9 @@ def _hour_axes(
     y_title: str,
     titled: bool = True,
 ) -> Axes:
-    span = float(edges[-1] - edges[0])
-    choices = (0.25, 0.5, 1, 2, 3, 4, 6, 12, 24, 48, 96, 168, 336, 720, 1e9)
-    step = next(s for s in choices if span / s <= 8)
-    ticks = np.arange(np.ceil(edges[0] / step), np.floor(edges[-1] / step) + 1) * step
+    ticks, labels = hour_ticks(edges)
     return Axes(
         canvas, top, bottom, (float(edges[0]), float(edges[-1])), y_range,
         "Hour" if titled else "", y_title,
-        x_ticks=ticks.tolist(), x_labels=[f"{tick:g}" for tick in ticks],
+        x_ticks=ticks, x_labels=labels,
     )  # fmt: skip

@@ -54,11 +54,7 @@ def trade_map(data: RunData) -> Figure:
     canvas.rule(left, bottom + 0.5, left + side * len(columns), bottom + 0.5, "axis")
     canvas.rule(left - 0.5, top, left - 0.5, bottom, "axis")
     canvas.text(left, bottom + 30, "Buyer" if who == "prosumer" else "Buyer's bus", style="muted")
-    for k in range(40):
-        canvas.rect(left + 3 * k, bottom + 44, 3.2, 10, "blue", opacity=0.1 + 0.9 * k / 39)
-    canvas.text(left, bottom + 70, "0", "middle")
-    canvas.text(left + 120, bottom + 70, number(most), "middle")
-    canvas.text(left + 132, bottom + 54, "kWh over the horizon", style="muted")
+    canvas.ramp(left, bottom + 44, number(most), "kWh over the horizon")
     active = len(pairs.energy_kwh)
     caption = (
         f"{count(pairs.trades)} trades between {count(active)} pairs of seller and buyer, "

@@ -15,6 +15,7 @@ from raygrid.results.figures import figures
 from raygrid.results.files import REPORT, write_atomically
 from raygrid.results.reader import RunReader
 from raygrid.results.run_data import RunData, load_run
+from raygrid.results.settlement_tables import ReportTable, settlement_tables
 from raygrid.results.svg import STYLE, count, number, plural
 
 MAX_FILES = 30
@@ -29,17 +30,6 @@ class Tile:
     name: str
     value: str
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """A table of the page; `columns` are names and units."""
-
-    key: str
-    title: str
-    columns: tuple[tuple[str, str], ...]
-    rows: list[list[str]]
-    shown: bool = True
 
 
 def write_report(run: RunReader, out: Path | None = None, compare: RunReader | None = None) -> Path:
@@ -101,13 +91,19 @@ def render_report(data: RunData, other: RunData | None = None) -> str:
         notes=manifest["notes"],
         tiles=_tiles(data),
         figures=figures(data, other),
-        tables=[
-            table for table in (_money_table(data), _line_table(data), _period_table(data)) if table
-        ],
+        tables=_tables(data),
         facts=_facts(data),
         files=list(manifest["files"].items())[:MAX_FILES],
         chart_style=STYLE,
     )
+
+
+def _tables(data: RunData) -> list[ReportTable]:
+    """All tables that the run has, in reading order."""
+    tables = (
+        _money_table(data), *settlement_tables(data), _line_table(data), _period_table(data),
+    )  # fmt: skip
+    return [table for table in tables if table is not None]
 
 
 def _lead(data: RunData) -> str:
@@ -169,8 +165,8 @@ def _tiles(data: RunData) -> list[Tile]:
         tiles.append(
             Tile(
                 "Settled",
-                f"{settlement.get('settled', 0)} of {settlement.get('trades', 0)}",
-                f"on {settlement.get('chain', 'chain')}",
+                f"{count(settlement['settled'])} of {count(settlement['trades'])}",
+                f"trades, on {settlement['chain']}",
             )
         )
     seconds = s["seconds"].get("total")

@@ -14,6 +14,7 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.prosumer.population import GRID_ID
 from raygrid.results.layout import bus_positions
 from raygrid.results.reader import RunReader
+from raygrid.results.settlement_data import Accounts, Activity, load_accounts, load_activity
 from raygrid.results.summary import line_utilisation
 
 SUPPLY = ("generation", "import", "discharge")
@@ -93,6 +94,8 @@ class RunData:
     prices: Prices | None
     tariffs: dict[str, FloatArray] | None
     pairs: Pairs | None
+    activity: Activity | None
+    accounts: Accounts
 
     @property
     def edges_h(self) -> FloatArray:
@@ -158,6 +161,8 @@ def load_run(run: RunReader) -> RunData:
         prices=prices,
         tariffs=_columns(run, "tariffs"),
         pairs=_pairs(run),
+        activity=load_activity(run, period),
+        accounts=load_accounts(run),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from raygrid.market.clearing import ClearingResult
 from raygrid.market.prices import money_surplus, tariff_difference
 from raygrid.scenario.case import Case
 from raygrid.schemas import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LIMIT_TOLERANCE = 1e-6
 """Relative excess up to which a line counts as within its limit."""
@@ -59,6 +62,32 @@ class CentralSummary:
 
 
 @dataclass(frozen=True)
+class SettlementSummary:
+    """How the trades were settled; energy [kWh] and money [currency] are those of settled ones.
+
+    `verified` counts trades that no meter (5-7) and no empty escrow voided, `failed` those of
+    them that are not settled; `network_value` is what the network account ends with, below zero
+    where it paid. `gas_total` is that of all transactions, registration and funding left out.
+    """
+
+    chain: str
+    trades: int
+    verified: int
+    rejected: int
+    settled: int
+    failed: int
+    energy_kwh: float
+    value: float
+    network_value: float
+    batches: int
+    transactions: int
+    gas_total: int
+    gas_per_trade: float | None
+    trades_per_second: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Seconds:
     """Wall times of a run's steps [s]."""
 
@@ -83,7 +112,7 @@ class Summary:
     clearing: ClearingSummary | None
     central: CentralSummary | None
     seconds: Seconds
-    settlement: Mapping[str, Any] | None = None
+    settlement: SettlementSummary | None = None
     forecast: Mapping[str, Any] | None = None
     intraday: Mapping[str, Any] | None = None
     powerflow: Mapping[str, Any] | None = None
@@ -112,6 +141,50 @@ def powerflow_summary(check: AcCheck, period_hours: float) -> dict[str, Any]:
         "overloads": check.n_overloads,
         "losses_kwh": float(losses.sum() * period_hours),
     }
+
+
+def settlement_summary(
+    chain: str, trades: pa.Table, batches: int, transactions: int, gas_total: int, seconds: float
+) -> SettlementSummary:
+    """The figures of a settlement, Table 6.8 of the thesis among them.
+
+    Parameters
+    ----------
+    chain : str
+        Where: `embedded`, `anvil`, `hardhat`, or a node's address without credentials.
+    trades : pyarrow.Table
+        Rows of `trades.parquet` with their last status.
+    batches, transactions, gas_total : int
+        Batches on chain, and the transactions that carried them and their readings.
+    seconds : float
+        Wall time from the first trade to the last confirmation [s].
+    """
+    import pyarrow.compute as pc
+
+    settled = trades.filter(pc.equal(trades["status"], "settled"))
+    n_rejected = int(pc.sum(pc.equal(trades["status"], "rejected")).as_py() or 0)
+    verified = trades.num_rows - n_rejected
+
+    def total(name: str) -> int:
+        return int(settled[name].to_numpy().sum())
+
+    return SettlementSummary(
+        chain=chain,
+        trades=trades.num_rows,
+        verified=verified,
+        rejected=n_rejected,
+        settled=settled.num_rows,
+        failed=verified - settled.num_rows,
+        energy_kwh=total("energy_wh") / 1e3,
+        value=total("value_micro") / 1e6,
+        network_value=total("network_micro") / 1e6,
+        batches=batches,
+        transactions=transactions,
+        gas_total=gas_total,
+        gas_per_trade=gas_total / settled.num_rows if settled.num_rows else None,
+        trades_per_second=settled.num_rows / seconds if seconds > 0 else None,
+        seconds=seconds,
+    )
 
 
 def central_summary(welfare: float, central_welfare: float, seconds: float) -> CentralSummary:

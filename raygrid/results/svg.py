@@ -252,6 +252,14 @@ class Canvas:
             x += needed
         return y + 20 if entries else y
 
+    def ramp(self, x: float, y: float, most: str, unit: str) -> None:
+        """Scale of a heat map in blue, from 0 to `most`."""
+        for k in range(40):
+            self.rect(x + 3 * k, y, 3.2, 10, "blue", opacity=0.1 + 0.9 * k / 39)
+        self.text(x, y + 26, "0", "middle")
+        self.text(x + 120, y + 26, most, "middle")
+        self.text(x + 132, y + 10, unit, style="muted")
+
     def render(self, standalone: bool = False) -> str:
         """The SVG element; `standalone` makes a file of its own that carries the style sheet."""
         space = ' xmlns="http://www.w3.org/2000/svg"' if standalone else ""
@@ -360,3 +368,12 @@ def steps(edges: ArrayLike, values: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Points of a staircase: T values between T + 1 edges."""
     e = np.asarray(edges, dtype=np.float64)
     return np.repeat(e, 2)[1:-1], np.repeat(np.asarray(values, dtype=np.float64), 2)
+
+
+def hour_ticks(edges_h: FloatArray) -> tuple[list[float], list[str]]:
+    """Round hours between the edges of periods, about eight of them, and their labels."""
+    span = float(edges_h[-1] - edges_h[0])
+    choices = (0.25, 0.5, 1, 2, 3, 4, 6, 12, 24, 48, 96, 168, 336, 720, 1e9)
+    step = next(s for s in choices if span / s <= 8)
+    ticks = np.arange(np.ceil(edges_h[0] / step), np.floor(edges_h[-1] / step) + 1) * step
+    return ticks.tolist(), [f"{tick:g}" for tick in ticks]

@@ -17,14 +17,13 @@ from raygrid.errors import InputError
 from raygrid.prosumer.population import GRID_ID
 from raygrid.scenario.draws import uniform
 from raygrid.scenario.metering import Metering
+from raygrid.settlement.chain.keys import CURVE_ORDER
 
 STEADY_PART = 0.8
 """Part of a meter's error that never changes; the rest is new in every period."""
 
 _ROUNDING_WH = 1e-6
 """Sums of floats this close below a whole watt-hour count as it."""
-
-_CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def simulated_secrets(seed: int, role: str, ids: IntArray) -> list[bytes]:
     secrets = []
     for who in ids.tolist():
         digest = hashlib.sha3_256(head + str(who).encode()).digest()
-        number = int.from_bytes(digest, "big") % (_CURVE_ORDER - 1) + 1
+        number = int.from_bytes(digest, "big") % (CURVE_ORDER - 1) + 1
         secrets.append(number.to_bytes(32, "big"))
     return secrets
 

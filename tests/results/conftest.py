@@ -11,9 +11,25 @@ from raygrid.prosumer.population import GRID_ID, GridConnection, Population
 from raygrid.results import frames
 from raygrid.results.files import RunStatus
 from raygrid.results.store import RunInfo, RunWriter
-from raygrid.results.summary import Seconds, Summary, central_summary, clearing_summary
+from raygrid.results.summary import (
+    Seconds,
+    Summary,
+    central_summary,
+    clearing_summary,
+    settlement_summary,
+)
 from raygrid.scenario.case import Case
+from raygrid.scenario.metering import Metering
 from raygrid.scenario.tables import population_tables
+from raygrid.settlement.metering import MeterPark, with_grid
+from raygrid.settlement.participants import simulated_participants
+from raygrid.settlement.statements import statements_table
+from raygrid.settlement.verification import (
+    Tolerance,
+    Verification,
+    meters_table,
+    net_traded_wh,
+)
 
 
 def example_network(n_buses: int, meshed: bool) -> Network:
@@ -170,9 +186,64 @@ def example_trades(case: Case, dispatch: Dispatch, price, matches: int = 3) -> p
     )
 
 
+def settle_example(writer, case, dispatch, grid_kw, trades):
+    """Meter and settle by hand: who deviates is void, all else settles in a batch a period."""
+    n_periods = case.n_periods
+    ids = np.append(GRID_ID, case.population.prosumer_id)
+    park = MeterPark(SETTLEMENT, "toy", 7, ids)
+    p_kw = with_grid(dispatch.p_kw, grid_kw)
+    day = park.day(p_kw, case.period_hours)
+    c = {name: trades[name].to_numpy(zero_copy_only=False) for name in trades.column_names}
+    who = c["seller_id"], c["buyer_id"], c["period"]
+    net = net_traded_wh(*who, c["energy_wh"], ids, 0, n_periods)
+    # The example's trades do not add up to its schedule: most of its meters would deviate.
+    honest = Verification(day.accepted, net, Tolerance(10**9, 0))
+    good = honest.verified_trades(*who)
+    status = np.where(good, "settled", "rejected")
+    reason = np.where(good, "", "meter")
+    n = len(good)
+    on_chain = {
+        "status": pa.array(status.tolist(), pa.string()),
+        "reason": pa.array(reason.tolist(), pa.string()),
+        "batch_id": pa.array(c["period"]),
+        "sequence": pa.array(c["period"]),
+        "tx_hash": pa.array(["0x" + "ab" * 32] * n, pa.string()),
+        "block": pa.array(np.full(n, 5)),
+    }
+    for name, column in on_chain.items():
+        trades = trades.set_column(trades.column_names.index(name), name, column)
+    zeros = np.zeros(len(ids), dtype=np.int64)
+    keys = list(park.public_keys.values())
+    people = simulated_participants(7, ids, zeros, zeros + 10**9, keys)
+    writer.write_table("participants", people.table())
+    writer.write_table("meters", meters_table(day.accepted, day.attacks))
+    writer.write_table("readings", honest.readings_table())
+    writer.write_table("statements", statements_table(people, trades))
+    count = np.bincount(c["period"], minlength=n_periods)
+    kept = np.bincount(c["period"], weights=good, minlength=n_periods).astype(np.int64)
+    empty = np.zeros(n_periods, dtype=np.int64)
+    batches = {
+        "sequence": np.arange(n_periods), "group": empty, "period": np.arange(n_periods),
+        "trades": count, "settled": kept, "rejected": count - kept, "energy_wh": empty + 7,
+        "value_micro": empty + 9, "network_micro": empty, "payload_bytes": 13 * count,
+        "status": ["settled"] * n_periods, "readings_hash": ["00"] * n_periods,
+        "payload_hash": ["00"] * n_periods, "tx_hash": ["0xab"] * n_periods,
+        "block": empty + 5, "gas": empty + 50_000,
+    }  # fmt: skip
+    writer.write_table("batches", pa.table(batches))
+    return trades, settlement_summary("embedded", trades, n_periods, 4, 50_000 * n_periods, 0.5)
+
+
+SETTLEMENT = Metering(
+    drop_rate=0.02,
+    attacks=[{"kind": "replay", "prosumers": [3]}, {"kind": "forged_identity", "prosumers": [5]}],
+)
+
+
 def write_example(
-    out, n=25, n_buses=14, meshed=True, n_periods=24, trades=True, stages=True, notes=(), name="toy"
-):
+    out, n=25, n_buses=14, meshed=True, n_periods=24, trades=True, stages=True, notes=(),
+    name="toy", settled=False,
+):  # fmt: skip
     """Write the example as a run of raygrid would be; returns its folder."""
     case, dispatch = example_case(n, n_buses, meshed, n_periods)
     result = example_result(case, dispatch)
@@ -194,7 +265,9 @@ def write_example(
         writer.write_scenario(f"name: {name}\n")
         table = example_trades(case, dispatch, result.settlement_price_per_kwh)
         table = table if trades else table.slice(0, 0)
-        clearing = None
+        clearing = settlement = None
+        if settled:
+            table, settlement = settle_example(writer, case, dispatch, result.grid_kw, table)
         if stages:
             writer.write_table("convergence", frames.convergence_table(result.records))
             grid_rows = frames.grid_schedule_table(result.grid_kw, info.slack_bus)
@@ -210,7 +283,7 @@ def write_example(
         seconds = Seconds(1.9, 0.4, 0.08, 3.2)
         summary = Summary(
             name, writer.run_id, "ok", n, 2, n_periods, net.n_buses, net.n_lines, clearing,
-            central, seconds,
+            central, seconds, settlement,
         )  # fmt: skip
         writer.write_summary(summary)
         writer.finish(RunStatus.OK, {"total": 3.2})

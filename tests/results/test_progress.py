@@ -10,8 +10,9 @@ from raygrid.results.summary import CentralSummary, ClearingSummary, Seconds, Su
 
 RECORD = IterationRecord(7, 0.5, 0.25, 0.02, 0.01, 0.1, 0.001)
 CLEARING = ClearingSummary(
-    "converged", 12, 1e-3, 1e-3, 2e-3, 2e-3, 13.97, 276.05, 0.0, 1.0, True, 0, 1e-9, 0.05
-)
+    "converged", 12, 1e-3, 1e-3, 2e-3, 2e-3, 13.97, 276.05, 0.0, 1.0, True, 0, 1e-9, 0.0, None,
+    0.41, None, 0.05,
+)  # fmt: skip
 SUMMARY = Summary(
     "ieee14", "id", "ok", 25, 25, 24, 14, 20, CLEARING, CentralSummary(13.9703, 2e-5, 0.4),
     Seconds(1.9, 0.2, 0.05, 3.0),

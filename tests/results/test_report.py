@@ -18,7 +18,8 @@ from raygrid.results.report import render_report, write_report
 from raygrid.results.run_data import load_run
 from raygrid.results.store import RunInfo, RunWriter
 
-KEYS = ["dispatch", "prices", "line-use", "map", "storage", "trades", "convergence", "welfare"]
+KEYS = ["dispatch", "prices", "line-use", "map", "storage", "trades", "activity", "volume",
+        "sellers", "convergence", "welfare"]  # fmt: skip
 
 
 class Balanced(HTMLParser):
@@ -133,7 +134,8 @@ def test_stages_that_did_not_run_leave_their_reason(make_run):
 
 def test_no_trades_at_all(make_run):
     page = page_of(make_run(trades=False))
-    assert figure_svgs(page) == {key: key != "trades" for key in KEYS}
+    empty = {"trades", "activity", "volume", "sellers"}
+    assert figure_svgs(page) == {key: key not in empty for key in KEYS}
     assert "Nobody traded" in page
 
 

@@ -29,9 +29,8 @@ def price_table(value=0.1):
 
 
 def test_every_table_comes_back_with_its_exact_schema(make_run):
-    run = RunReader(make_run())
-    settled = {"participants", "meters", "readings", "batches", "statements"}
-    tables = set(schemas.TABLES) - {"buses"} - settled
+    run = RunReader(make_run(settled=True))
+    tables = set(schemas.TABLES) - {"buses"}
     assert {file.removesuffix(".parquet") for file in run.manifest["files"]} == tables | {
         "ptdf.npz",
         "scenario.resolved.yaml",
@@ -69,7 +68,7 @@ def test_manifest_has_what_readers_rely_on(make_run):
 
 
 def test_summary_has_exactly_the_keys_of_the_design(make_run):
-    summary = RunReader(make_run()).summary
+    summary = RunReader(make_run(settled=True)).summary
     assert list(summary["clearing"]) == [
         "status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
         "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
@@ -78,6 +77,11 @@ def test_summary_has_exactly_the_keys_of_the_design(make_run):
         "locational_price_surplus", "locational_price_tariff_difference", "seconds",
     ]  # fmt: skip
     assert list(summary["central"]) == ["welfare", "gap", "seconds"]
+    assert list(summary["settlement"]) == [
+        "chain", "trades", "verified", "rejected", "settled", "failed", "energy_kwh", "value",
+        "network_value", "batches", "transactions", "gas_total", "gas_per_trade",
+        "trades_per_second", "seconds",
+    ]  # fmt: skip
     assert list(summary["seconds"]) == ["ray_start", "build", "clear", "total"]
     assert set(summary) == {
         "schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
