@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 
 from raygrid import __version__
+from raygrid.commands.options import ACTORS, ADDRESS, OUT, SETTINGS
 from raygrid.errors import ExitCode, RaygridError
 
 
@@ -76,33 +77,6 @@ def _write_bug_log() -> str:
         log.write(f"raygrid {__version__}, Python {platform.python_version()}\n")
         log.write(f"command: {sys.argv}\n\n{traceback.format_exc()}")
     return path
-
-
-SETTINGS = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario."
-)
-
-ACTORS = click.option(
-    "--actors",
-    default="auto",
-    show_default=True,
-    metavar="auto|each|N",
-    help="Ray actors that carry the prosumers.",
-)
-
-ADDRESS = click.option(
-    "--address",
-    metavar="auto|HOST:PORT",
-    help="Ray cluster to use; default RAY_ADDRESS, else a Ray of this machine's own.",
-)
-
-OUT = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of all results.",
-)
 
 
 # --- raygrid simulate ------------------------------------------------------------------------
