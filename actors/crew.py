@@ -167,6 +167,8 @@ class Crew:
                 for host, buses in zip(self.hosts, self.host_buses, strict=True)
             ]
         summaries = tuple(ray.get(begun))
+        if options.masked_sums:
+            summaries = self._agree_on_masks()
         self._opening = _Opening(options, initial_pi_kw, summaries, warm is not None)
         outcome: RoundOutcome = ray.get(
             self.operator.start.remote(summaries, options, initial_pi_kw)
@@ -205,12 +207,18 @@ class Crew:
             for k, (now, before) in enumerate(zip(pulses, self.pulses, strict=True))
             if now.incarnation != before.incarnation
         )
+        hosts = [k for k in restarted if k < len(self.hosts)]
         for k in restarted:
             data = [*self._host_data, self._operator_data][k]
             ray.get(self.members[k].load.remote(data))
-            if log is not None and k < len(self.hosts):
+        if log is not None:
+            for k in hosts:
                 self._revive_host(k, log)
-            elif log is not None:
+            assert self._opening is not None
+            if hosts and self._opening.options.masked_sums:
+                # What is sent again must not meet masks that went with a process.
+                self._agree_on_masks()
+            if len(hosts) < len(restarted):
                 self._revive_operator(log, tightening)
         self.pulses = pulses
         return restarted
@@ -221,6 +229,13 @@ class Crew:
 
         for member in self.members:
             ray.kill(member)
+
+    def _agree_on_masks(self) -> tuple[HostSummary, ...]:
+        """Make all hosts agree on new masks; their summaries, masked."""
+        import ray
+
+        identities = ray.get([host.make_masks.remote() for host in self.hosts])
+        return tuple(ray.get([host.meet.remote(identities) for host in self.hosts]))
 
     def _revive_host(self, k: int, log: RoundLog) -> None:
         import ray

@@ -154,7 +154,8 @@ class RayExchange:
         def final() -> OperatorFinal:
             rooms = [host.headroom.remote() for host in crew.hosts]
             result: OperatorFinal = _get(crew.operator.finish.remote(*rooms))
-            if result.faults:
+            # Batteries would go to the operator one by one.
+            if result.faults and not self._options.masked_sums:
                 batteries = [host.batteries.remote() for host in crew.hosts]
                 result = _get(crew.operator.finish_with_batteries.remote(hours, *batteries))
             return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from actors.link import DoorAddress, Link, LinkError
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.block import ProsumerBlock
+from raygrid.market.masking import HostIdentity, Masks
 from raygrid.market.messages import (
     Aggregate,
     FinalMessage,
@@ -120,6 +121,7 @@ class ProsumerActor:
         self._block: ProsumerBlock | None = None
         self._expected = 0
         self._answers: dict[int, Aggregate] = {}
+        self._masks: Masks | None = None
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
@@ -165,14 +167,38 @@ class ProsumerActor:
         if self._data is None:
             raise LostStateError("no prosumers loaded")
         self._block = self._new_block(self._data, relaxation, initial_pi_kw)
-        self._expected, self._answers = 0, {}
+        self._expected, self._answers, self._masks = 0, {}, None
         return self._block.summary()
 
     def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> HostSummary:
         """Begin another clearing where the last one ended; see `ProsumerBlock.reopen`."""
         self.block.reopen(relaxation, pi_kw, rescale)
-        self._expected, self._answers = 0, {}
+        self._expected, self._answers, self._masks = 0, {}, None
         return self.block.summary()
+
+    def make_masks(self) -> HostIdentity:
+        """Make a new secret, before anything of the open clearing goes to the operator."""
+        self._masks = Masks(self.block.host, self.block.buses)
+        return self._masks.identity
+
+    def meet(self, everybody: Sequence[HostIdentity]) -> HostSummary:
+        """Agree on masks with the other hosts.
+
+        Parameters
+        ----------
+        everybody : sequence of HostIdentity
+            All hosts, in host order.
+
+        Returns
+        -------
+        HostSummary
+            What the operator must know of this host, masked.
+        """
+        masks = self._masks
+        if masks is None:
+            raise LostStateError("no secret was made")
+        masks.meet(everybody)
+        return masks.hide(self.block.summary(), 0)
 
     def resume(self, message: PriceMessage) -> None:
         """Take up a clearing at the round that `message` opens, without the rounds before it."""
@@ -201,7 +227,7 @@ class ProsumerActor:
         """
         block, iteration = self.block, message.iteration
         if iteration in self._answers:
-            return self._answers[iteration]
+            return self._hidden(self._answers[iteration])
         if iteration != self._expected:
             raise OutOfStepError(
                 f"host {block.host} waits for round {self._expected}, got {iteration}"
@@ -209,7 +235,7 @@ class ProsumerActor:
         answer = self._answers[iteration] = block.step(_writable(message))
         self._answers.pop(iteration - 2, None)
         self._expected = iteration + 1
-        return answer
+        return self._hidden(answer)
 
     def follow(self, door: DoorAddress, key: bytes) -> None:
         """Do the rounds that the operator leads over a link, until it hangs up.
@@ -243,7 +269,8 @@ class ProsumerActor:
 
     def headroom(self) -> HostHeadroom:
         """By how much this host's buses can still move."""
-        return self.block.headroom()
+        room, masks = self.block.headroom(), self._masks
+        return room if masks is None else masks.hide(room, self._expected)
 
     def batteries(self) -> Batteries:
         """This host's batteries with the schedules of the last round."""
@@ -317,6 +344,11 @@ class ProsumerActor:
         if self._block is None:
             raise LostStateError("no clearing is open")
         return self._block
+
+    def _hidden(self, answer: Aggregate) -> Aggregate:
+        """Answers are kept as they are: after another host's restart they get other masks."""
+        masks = self._masks
+        return answer if masks is None else masks.hide(answer, answer.iteration)
 
     def _new_block(
         self, data: HostData, relaxation: float, initial_pi_kw: FloatArray | list[float]

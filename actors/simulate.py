@@ -204,6 +204,7 @@ def clearing_options(market: Market) -> ClearingOptions:
         network_constrained=market.network_constrained,
         residual_balancing=market.residual_balancing,
         initial_price_per_kwh=market.initial_price_per_kwh,
+        masked_sums=market.masked_sums,
     )
 
 

@@ -36,6 +36,8 @@ class ClearingOptions:
         Whether rho follows the ratio of the residuals.
     initial_price_per_kwh : float or None
         Price at which the duals start; None takes the import price where it is a tariff.
+    masked_sums : bool
+        Whether hosts mask what they send, so that the operator learns sums alone.
     """
 
     rho: float = 0.1
@@ -46,6 +48,7 @@ class ClearingOptions:
     network_constrained: bool = True
     residual_balancing: bool = False
     initial_price_per_kwh: float | None = None
+    masked_sums: bool = False
 
 
 @dataclass(frozen=True)

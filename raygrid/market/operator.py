@@ -326,8 +326,9 @@ class Operator:
         norms: IntArray = np.zeros(4, dtype=np.int64)
         largest = np.zeros(3)
         for part in aggregates:
-            sums = part.p_quanta, part.phat_quanta, part.norm_quanta
-            largest += [float(np.abs(quanta).max(initial=0)) for quanta in sums]
+            if not self.options.masked_sums:
+                sums = part.p_quanta, part.phat_quanta, part.norm_quanta
+                largest += [float(np.abs(quanta).max(initial=0)) for quanta in sums]
             buses = self._host_buses[part.host]
             p_sum[buses] += part.p_quanta
             phat_sum[buses] += part.phat_quanta

@@ -410,6 +410,9 @@ class Market(Section):
     initial_price_per_kwh: PricePerKwh | None = Field(
         None, description="price the duals start from; left out: the import price if a tariff"
     )
+    masked_sums: Flag = Field(
+        False, description="hosts mask their sums, so that the operator learns the totals alone"
+    )
     trade_matching: Literal["proportional", "sparse"] = Field(
         "sparse", description="bilateral trades: proportional (5-3), or few and electrically near"
     )

@@ -108,6 +108,19 @@ def test_a_warm_start_needs_few_rounds_and_survives_a_death(
     assert after.welfare == pytest.approx(before.welfare, rel=1e-3)
 
 
+@pytest.mark.parametrize("placement", ["each", "2"])
+def test_masks_change_no_bit_of_the_market(
+    placement: str, case: Case, resources: ClusterResources, reference: ClearingResult
+) -> None:
+    masked = ClearingOptions(masked_sums=True)
+    with open_market(placement, case, resources) as market:
+        assert_same_market(market.clear(masked), reference)
+        killed = market.clear(masked, KillAt(market.pulses[0].pid, {4}))
+        assert_same_market(killed, reference)
+        assert market.failures != ()
+        assert_same_market(market.clear(ClearingOptions()), reference)
+
+
 def test_batteries_move_where_nothing_else_makes_a_final_schedule(
     resources: ClusterResources, options: ClearingOptions
 ) -> None:

@@ -99,6 +99,44 @@ def test_a_new_process_says_that_it_knows_nothing(
             actor.handle()
 
 
+def test_the_operator_sees_sums_alone(case: Case, options: ClearingOptions) -> None:
+    """Of two hosts at the same buses: neither its part, before, during nor after the rounds."""
+    masked = replace(options, masked_sums=True)
+    pi = initial_pi(case, options)
+    seats = [np.array([0, 2, 4]), np.array([1, 3, 5])]
+    population = replace(case.population, bus=np.array([1, 1, 2, 2, 3, 3]))
+    hosts = []
+    for k, rows in enumerate(seats):
+        data = HostData(k, population.take(rows), None, case.network.slack, case.period_hours)
+        hosts.append(ProsumerActor())
+        hosts[k].load(data)
+    open_summaries = [host.start(options.relaxation, pi) for host in hosts]
+    plain = [host.block.step(PriceMessage(0, np.tile(pi, (3, 1)), 0.1, 1.0)) for host in hosts]
+    rooms = [host.block.headroom() for host in hosts]
+    for host in hosts:
+        host.start(options.relaxation, pi)
+    identities = [host.make_masks() for host in hosts]
+    summaries = [host.meet(identities) for host in hosts]
+    operator = NetworkOperatorActor()
+    operator.load(operator_data(case))
+    outcome = operator.start(summaries, masked, pi)
+    answers = [h.step(m) for h, m in zip(hosts, outcome.messages, strict=True)]
+    hidden = [host.headroom() for host in hosts]
+    for name in ("p_quanta", "phat_quanta", "norm_quanta"):
+        true, seen = ([getattr(a, name) for a in side] for side in (plain, answers))
+        assert not np.any(true[0] == seen[0])
+        assert np.array_equal(true[0] + true[1], seen[0] + seen[1])
+    for name in ("p_quanta", "up_quanta", "marginal_up_quanta", "up_cost_quanta"):
+        true, seen = ([getattr(a, name) for a in side] for side in (rooms, hidden))
+        assert not np.any(true[0] == seen[0])
+        assert np.array_equal(true[0] + true[1], seen[0] + seen[1])
+    assert not np.any(open_summaries[0].weight_quanta == summaries[0].weight_quanta)
+    weights = NetworkOperatorActor()
+    weights.load(operator_data(case))
+    weights.start(open_summaries, options, pi)
+    assert np.array_equal(operator.operator.bus_weight, weights.operator.bus_weight)
+
+
 def test_read_only_arrays_are_taken(case: Case, options: ClearingOptions) -> None:
     """What comes from the object store or a channel cannot be written to."""
     frozen = case.population.take(slice(None))
