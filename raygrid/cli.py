@@ -222,7 +222,16 @@ def scenario_schema() -> None:
     "--compare", type=click.Path(path_type=Path), help="A run to show the line use of beside."
 )
 @click.option("--allow-unfinished", is_flag=True, help="Show what there is of an unfinished run.")
-def report(run: Path, out: Path | None, compare: Path | None, allow_unfinished: bool) -> None:
+@click.option(
+    "--statement", type=int, help="Print the statement of this participant instead (0: the grid)."
+)
+def report(
+    run: Path,
+    out: Path | None,
+    compare: Path | None,
+    allow_unfinished: bool,
+    statement: int | None,
+) -> None:
     """Make one HTML page of a run's figures and tables.
 
     RUN is a run's folder, or the folder of a scenario's runs, which means its newest.
@@ -230,6 +239,11 @@ def report(run: Path, out: Path | None, compare: Path | None, allow_unfinished: 
     from raygrid.results.reader import RunReader
     from raygrid.results.report import write_report
 
+    if statement is not None:
+        from raygrid.results.statement import statement_text
+
+        click.echo(statement_text(RunReader(run, allow_unfinished), statement))
+        return
     other = None if compare is None else RunReader(compare, allow_unfinished)
     click.echo(write_report(RunReader(run, allow_unfinished), out, other))
 
