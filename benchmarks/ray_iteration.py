@@ -6,7 +6,7 @@ All sides are measured in one run, on the same case, and must agree bit for bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -19,11 +19,14 @@ from actors.crew import Crew
 from actors.driver import place
 from actors.exchange import RayExchange
 from actors.placement import PlacementKind, PlacementPolicy
-from benchmarks.common import OUT, Clock, Report, Spread
+from benchmarks.common import OUT, Clock, Report, Spread, Target
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.session import clear, local_exchange
 from raygrid.scenario.case import Case
 from tests.cases import small_case
+
+OVERHEAD_TO_REACH_MS = {2: 3.0, 25: 10.0}
+"""What Ray may add to a round, by the number of hosts [ms]."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Row:
         Prosumer actors.
     transport : str
         'links', 'plain' or 'graph'.
+    masked : bool
+        Whether hosts masked their sums.
     start_actors_s : float
         Until the actors were ready [s].
     prepare_s : float
@@ -58,6 +63,7 @@ class Row:
 
     hosts: int
     transport: str
+    masked: bool
     start_actors_s: float
     prepare_s: float
     clear_s: float
@@ -100,18 +106,20 @@ def measure_hosts(
         started = perf_counter()
         crew = Crew(case, place(case, policy, resources), resources)
         start_s = perf_counter() - started
-        for transport in Transport:
+        for transport, masked in (*((t, False) for t in Transport), (Transport.LINKS, True)):
+            settings = replace(options, masked_sums=masked)
             for _ in range(2):  # the second time shows warm actors
-                with RayExchange(crew, case, options, transport) as exchange:
+                with RayExchange(crew, case, settings, transport) as exchange:
                     started = perf_counter()
                     exchange.prepare()
                     prepare_s = perf_counter() - started
                     clock = Clock()
-                    result = clear(case, options, exchange, clock)
+                    result = clear(case, settings, exchange, clock)
             rows.append(
                 Row(
                     hosts=hosts,
                     transport=str(transport),
+                    masked=masked,
                     start_actors_s=start_s,
                     prepare_s=prepare_s,
                     clear_s=result.seconds,
@@ -146,6 +154,12 @@ def main(counts: tuple[int, ...], prosumers: int, periods: int, out: Path) -> No
         for row in measure_hosts(hosts, case, options, reference, clock.round_ms)
     ]
     report.table(f"A round of {prosumers} prosumers over {periods} periods", rows)
+    report.targets(
+        Target(f"{row.hosts} hosts, links: overhead [ms]", row.overhead_ms, at_most=at_most)
+        for row in rows
+        for hosts, at_most in OVERHEAD_TO_REACH_MS.items()
+        if (row.hosts, row.transport, row.masked) == (hosts, Transport.LINKS, False)
+    )
     report.write(out)
 
 
