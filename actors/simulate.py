@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from traceback import clear_frames
 from types import TracebackType
@@ -16,7 +19,7 @@ import numpy as np
 from actors.cluster import Cluster, ClusterOptions, ClusterResources, connect, resolve_address
 from actors.driver import RayMarket, place
 from actors.placement import Placement, PlacementPolicy
-from actors.warm import WarmUp
+from actors.warm import WarmUp, load_matching
 from raygrid.errors import InputError, RaygridError
 from raygrid.grid.ptdf import ptdf
 from raygrid.market.clearing import (
@@ -130,12 +133,17 @@ class Session:
     ----------
     options : ClusterOptions
         Which Ray to use.
+    libraries : tuple of str
+        What this process imports later, and can load while Ray starts. Where there is any,
+        it loads the kernel that matches trades as well.
     """
 
-    def __init__(self, options: ClusterOptions) -> None:
+    def __init__(self, options: ClusterOptions, libraries: tuple[str, ...] = ()) -> None:
         # An address that is wrong costs nothing but this check.
         resolve_address(options.address)
         self._warm_up = WarmUp()
+        if libraries:
+            Thread(target=self._load_ahead, args=(libraries,), name="load-ahead").start()
         started = perf_counter()
         try:
             self._cluster: Cluster = connect(options)
@@ -161,6 +169,19 @@ class Session:
             gc.collect()
         self._warm_up.close()
         self._cluster.close()
+
+    def _load_ahead(self, libraries: tuple[str, ...]) -> None:
+        """Load what can be; what fails fails again, and is reported, where it is needed."""
+        for name in libraries:
+            with suppress(Exception):
+                import_module(name)
+        self._warm_up.wait()
+        with suppress(Exception):
+            load_matching()
+
+    def release(self) -> None:
+        """End Ray beside what the caller has left to do without it."""
+        self._cluster.close_beside()
 
     def plan(
         self, case: Case, policy: PlacementPolicy, tell: Callable[[str], None] | None = None
@@ -248,7 +269,8 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     case = build_case(scenario, base_dir=base_dir)
     options.actors.check(len(case.population))
     build_s = perf_counter() - started
-    with Session(options.cluster) as session:
+    libraries = ("pandapower",) if scenario.results.powerflow else ()
+    with Session(options.cluster, libraries) as session:
         info = RunInfo(
             command=options.command,
             period_hours=case.period_hours,
@@ -267,6 +289,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             run = _Run(scenario, case, writer, tell)
             with session.market(case, placement) as market:
                 run.clear(market)
+            session.release()
             if run.wants_central(options.central):
                 run.solve_central()
             run.check_powerflow()

@@ -99,6 +99,11 @@ def warm_up(part: Part) -> None:
     zeros = np.zeros((2, case.n_periods))
     welfare_rate(case.population, Dispatch(*(zeros for _ in fields(Dispatch))))
     dual_value(case.population, 0, 2, zeros, zeros, case.period_hours)
+    load_matching()
+
+
+def load_matching() -> None:
+    """Compile the kernel that matches trades, or load it."""
     agents, energy = np.arange(2), np.array([[5, -5], [-5, 5]])
     sparse_trades(agents, agents, energy, np.ones((2, 2)))
 

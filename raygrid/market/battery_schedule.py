@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.grid.network import NetworkRows
@@ -15,6 +14,9 @@ from raygrid.market.final_schedule import FinalSchedule, FinalStatus, final_sche
 from raygrid.market.projection import Projection
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import Population
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 MAX_BATTERIES = 2000
 """Batteries that the multi-period problem moves at most; the most powerful come first."""
@@ -236,6 +238,7 @@ def _solve(
 ) -> FloatArray | None:
     """Powers on each battery's side by Clarabel, or None where it finds no solution."""
     import clarabel
+    import scipy.sparse as sp
 
     n_buses, n_periods = p_bus_kw.shape
     k = len(batteries)
@@ -319,6 +322,8 @@ def _charge_balance(
     charges: IntArray,
 ) -> tuple[sp.csr_array, FloatArray]:
     """(3-11) as rows ``e_t - e_(t-1) - gain * power = what is given``."""
+    import scipy.sparse as sp
+
     k, n_periods = batteries.charge_kw.shape
     gain = np.where(
         discharging,

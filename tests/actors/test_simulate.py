@@ -1,0 +1,72 @@
+"""What a session does beside Ray's start and end, with a stand-in for Ray."""
+
+from __future__ import annotations
+
+import sys
+from threading import Event, current_thread, enumerate, main_thread
+from types import SimpleNamespace
+
+import pytest
+
+from actors import simulate
+from actors.cluster import Cluster, ClusterOptions, ClusterOrigin, ClusterResources
+
+NODELESS = ClusterResources(ClusterOrigin.STARTED, "0", ())
+
+
+def join_others() -> None:
+    for thread in enumerate():
+        if thread not in (main_thread(), current_thread()) and not thread.daemon:
+            thread.join()
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the threads that ended Ray."""
+    names: list[str] = []
+    monkeypatch.setattr(simulate, "connect", lambda _: Cluster(ClusterOrigin.STARTED))
+    monkeypatch.setattr(Cluster, "resources", lambda _: NODELESS)
+    monkeypatch.setattr(
+        simulate, "WarmUp", lambda: SimpleNamespace(wait=lambda: None, close=lambda: None)
+    )
+    stand_in = SimpleNamespace(shutdown=lambda: names.append(current_thread().name))
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    return names
+
+
+def test_ray_ends_with_the_session(ends: list[str]) -> None:
+    with simulate.Session(ClusterOptions(address="local")):
+        assert not ends
+    assert ends == [main_thread().name]
+
+
+def test_a_released_ray_ends_beside_and_once(ends: list[str]) -> None:
+    with simulate.Session(ClusterOptions(address="local")) as session:
+        session.release()
+        join_others()
+        assert ends == ["ray-shutdown"]
+        session.release()
+    assert ends == ["ray-shutdown"]
+
+
+def test_what_cannot_be_loaded_ahead_is_left_to_its_user(
+    ends: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matching = Event()
+    monkeypatch.setattr(simulate, "load_matching", matching.set)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with simulate.Session(ClusterOptions(address="local"), ("no_such_library", "colorsys")):
+        join_others()
+    assert "colorsys" in sys.modules
+    assert matching.is_set()
+    assert len(ends) == 1
+
+
+def test_nothing_is_loaded_where_nothing_is_asked(
+    ends: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matching = Event()
+    monkeypatch.setattr(simulate, "load_matching", matching.set)
+    with simulate.Session(ClusterOptions(address="local")):
+        join_others()
+    assert not matching.is_set()
