@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 comma := ,
+NPM_STAMP := contracts/node_modules/.setup
 STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
 
 AGENTS ?= 1000
@@ -16,7 +17,7 @@ BENCHMARKS ?= local_solver ray_iteration clearing placement simulate
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test bench lint format types check wheel clean
+.PHONY: help setup simulate test bench lint format types check anvil hardhat wheel clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s: 2>/dev/null \
@@ -46,12 +47,16 @@ types: $(STAMP)  ## Check types, strictly
 
 check: lint types test  ## All of the above checks
 
+anvil: $(NPM_STAMP)  ## Install Anvil, an optional local chain, from npm
+
+hardhat: $(NPM_STAMP)  ## Install Hardhat, an optional local chain, from npm
+
 wheel: $(STAMP)  ## Build the wheel into dist/
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## Remove everything that the targets made, results in runs/ excepted
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) contracts/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find raygrid actors tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -65,4 +70,12 @@ $(BIN)/pip:
 
 $(STAMP): $(BIN)/pip setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# Without install scripts: everything comes from the npm registry, nothing is fetched elsewhere.
+# Not `npm ci`, which insists on the programs of other machines, which the lock file leaves out.
+$(NPM_STAMP): contracts/package.json contracts/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 18 or newer" \
+	"(Debian, Ubuntu: apt-get install nodejs npm), then run make again"; exit 2; }
+	cd contracts && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

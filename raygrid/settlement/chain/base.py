@@ -15,6 +15,10 @@ from raygrid.errors import EndedShortError
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
 
+LOCAL_GAS_LIMIT = 1_000_000_000
+"""Gas limit of a block of local chains: a dozen times that of public ones, so that it bounds
+memory, not batches."""
+
 
 class ChainKind(StrEnum):
     """The chains that raygrid knows by name; any other node is 'rpc'."""
@@ -306,6 +310,10 @@ class Chain(Protocol):
 
     def mine(self, blocks: int = 1) -> None:
         """Add empty blocks to a local chain, for confirmations; other chains refuse."""
+        ...
+
+    def revive(self) -> bool:
+        """Start anew what had been started for it and died; whether there was such a thing."""
         ...
 
     def save(self) -> None:

@@ -14,6 +14,7 @@ from raygrid.settlement.chain.accounts import Accounts
 from raygrid.settlement.chain.base import (
     ADDRESS_BYTES,
     HASH_BYTES,
+    LOCAL_GAS_LIMIT,
     ChainKind,
     ChainRefusedError,
     Fees,
@@ -39,9 +40,6 @@ from raygrid.settlement.chain.locking import FolderLock
 from raygrid.settlement.chain.store import Block, Entry, load_chain, save_chain
 
 EMBEDDED_CHAIN_ID = 1337
-GAS_LIMIT = 1_000_000_000
-"""Of a block. A dozen times that of public chains, so that it bounds memory, not batches."""
-
 STATE_FILE = "chain_state.bin"
 ENDOWMENT_WEI = 10**22
 ANCESTORS = 256
@@ -124,7 +122,7 @@ class EmbeddedChain:
 
     def gas_limit(self) -> int:
         """Gas limit of every block."""
-        return GAS_LIMIT
+        return LOCAL_GAS_LIMIT
 
     def fees(self) -> Fees:
         """Nothing: gas is free here."""
@@ -149,7 +147,7 @@ class EmbeddedChain:
             number=parent.number + 1,
             # Strictly increasing, as Ethereum's rules want it.
             timestamp=max(parent.timestamp + 1, int(time.time())),
-            gas_limit=GAS_LIMIT,
+            gas_limit=LOCAL_GAS_LIMIT,
             chain_id=self.chain_id,
             base_fee_wei=0,
             prev_hashes=(block.hash for block in self._blocks[: -ANCESTORS - 1 : -1]),
@@ -157,7 +155,7 @@ class EmbeddedChain:
         return LocalState(self._accounts, context)
 
     def _run(self, to: bytes, data: bytes, sender: bytes | None) -> Outcome:
-        return run_call(self._state(), to, data, sender or bytes(ADDRESS_BYTES), GAS_LIMIT)
+        return run_call(self._state(), to, data, sender or bytes(ADDRESS_BYTES), LOCAL_GAS_LIMIT)
 
     def call(
         self, to: bytes, data: bytes, sender: bytes | None = None, block: int | None = None
@@ -181,7 +179,7 @@ class EmbeddedChain:
         mark = self._accounts.record()
         nonce = self.nonce(sender)
         trial = DecodedTransaction(
-            b"", self.chain_id, nonce, 0, 0, GAS_LIMIT, to or b"", 0, data, (), sender
+            b"", self.chain_id, nonce, 0, 0, LOCAL_GAS_LIMIT, to or b"", 0, data, (), sender
         )
         outcome = apply_transaction(state, trial)
         self._accounts.discard(mark)
@@ -200,8 +198,8 @@ class EmbeddedChain:
             return SendStatus.NONCE_TOO_LOW, f"nonce too low: next is {nonce}"
         if transaction.nonce > nonce:
             return SendStatus.REFUSED, f"nonce too high: next is {nonce}"
-        if transaction.gas > GAS_LIMIT:
-            return SendStatus.REFUSED, f"gas above the block's limit of {GAS_LIMIT}"
+        if transaction.gas > LOCAL_GAS_LIMIT:
+            return SendStatus.REFUSED, f"gas above the block's limit of {LOCAL_GAS_LIMIT}"
         if transaction.gas < transaction.least_gas:
             return SendStatus.REFUSED, f"gas too low: needs {transaction.least_gas} to begin with"
         if not transaction.to and len(transaction.data) > MAX_INITCODE_BYTES:
@@ -223,7 +221,7 @@ class EmbeddedChain:
         state = self._state()
         entries: list[Entry] = []
         changes: list[bytes] = []
-        gas_left = GAS_LIMIT
+        gas_left = LOCAL_GAS_LIMIT
         for raw in transactions:
             tx_hash = keccak(raw)
             if tx_hash in self._index or any(tx_hash == entry.tx_hash for entry in entries):
@@ -240,7 +238,7 @@ class EmbeddedChain:
                 continue
             if transaction.gas > gas_left:
                 self._seal(state, entries, changes)
-                state, entries, changes, gas_left = self._state(), [], [], GAS_LIMIT
+                state, entries, changes, gas_left = self._state(), [], [], LOCAL_GAS_LIMIT
             outcome = apply_transaction(state, transaction)
             gas_left -= outcome.gas_used
             changes += _change_bytes(self._accounts.changes())
@@ -339,6 +337,10 @@ class EmbeddedChain:
         """Add empty blocks."""
         for _ in range(blocks):
             self._seal(self._state(), (), ())
+
+    def revive(self) -> bool:
+        """Nothing that could die was started."""
+        return False
 
     def save(self) -> None:
         """Write the chain to its file, on disk on return; nothing to do if nothing changed."""

@@ -16,12 +16,13 @@ from eth_hash.auto import keccak
 
 from raygrid.errors import InputError
 from raygrid.settlement.chain.base import (
+    LOCAL_GAS_LIMIT,
     Chain,
     ChainRefusedError,
     Reverted,
     SendStatus,
 )
-from raygrid.settlement.chain.embedded import GAS_LIMIT, STATE_FILE, EmbeddedChain
+from raygrid.settlement.chain.embedded import STATE_FILE, EmbeddedChain
 from raygrid.settlement.chain.keys import (
     Key,
     Role,
@@ -72,7 +73,7 @@ def test_it_is_a_chain(chain: EmbeddedChain) -> None:
     assert chain.block_number() == 0
     assert chain.block_hash(0) == chain.genesis_hash()
     assert chain.block_hash(1) is None
-    assert chain.gas_limit() == GAS_LIMIT
+    assert chain.gas_limit() == LOCAL_GAS_LIMIT
     assert chain.fees().max_fee_wei == 0
 
 
@@ -135,7 +136,7 @@ def test_one_request_is_one_block(chain: EmbeddedChain) -> None:
 
 def test_a_full_block_is_followed_by_another(chain: EmbeddedChain) -> None:
     counter = deploy(chain)
-    signed = [sign(chain, 1 + k, counter, word(1), gas=GAS_LIMIT) for k in range(3)]
+    signed = [sign(chain, 1 + k, counter, word(1), gas=LOCAL_GAS_LIMIT) for k in range(3)]
     chain.send_raw([s.raw for s in signed])
     receipts = chain.receipts([s.tx_hash for s in signed])
     assert [r.block_number for r in receipts if r] == [2, 3, 4]
@@ -186,7 +187,8 @@ REFUSALS: dict[str, Refused] = {
         lambda c: sign(c, 1, KEY.address, b"\1" * 1000, gas=60_999).raw, SendStatus.REFUSED,
         "needs 61000"),
     "much gas": (
-        lambda c: sign(c, 1, None, gas=GAS_LIMIT + 1).raw, SendStatus.REFUSED, "block's limit"),
+        lambda c: sign(c, 1, None, gas=LOCAL_GAS_LIMIT + 1).raw, SendStatus.REFUSED,
+        "block's limit"),
     "long deployment": (
         lambda c: sign(c, 1, None, bytes(49_153), gas=10**8).raw, SendStatus.REFUSED, "49152"),
     "no money": (
