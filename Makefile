@@ -17,11 +17,11 @@ BENCHMARKS ?= local_solver ray_iteration clearing placement simulate
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test bench lint format types check anvil hardhat wheel clean
+.PHONY: help setup simulate test bench lint format types check anvil hardhat contracts contracts-test wheel clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s: 2>/dev/null \
-	|| sed -n 's/^\([a-z]*\):.*##/\1:/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s: 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install raygrid and its tools into .venv
 
@@ -51,12 +51,18 @@ anvil: $(NPM_STAMP)  ## Install Anvil, an optional local chain, from npm
 
 hardhat: $(NPM_STAMP)  ## Install Hardhat, an optional local chain, from npm
 
+contracts: $(NPM_STAMP)  ## Compile the contracts into contracts/artifacts
+	cd contracts && node tools/build.js
+
+contracts-test: $(NPM_STAMP)  ## Test the contracts, and that artifacts and gas figures are fresh
+	cd contracts && node tools/build.js --check && node_modules/.bin/forge test
+
 wheel: $(STAMP)  ## Build the wheel into dist/
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## Remove everything that the targets made, results in runs/ excepted
-	rm -rf $(VENV) contracts/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) contracts/node_modules contracts/out contracts/cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find raygrid actors tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:

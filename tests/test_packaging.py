@@ -31,13 +31,16 @@ REPORT = """
 import json
 import raygrid
 from raygrid.files import list_scenarios, scenario_path
+from raygrid.settlement.artifacts import load_artifact
 
 names = list_scenarios()
+contracts = load_artifact().source_hash
 paths = [str(scenario_path(name)) for name in names]
 texts = [scenario_path(name).read_text(encoding="utf-8") for name in names]
-print(json.dumps({"package": raygrid.__file__, "names": names, "paths": paths, "texts": texts}))
+found = {"names": names, "paths": paths, "texts": texts, "contracts": contracts}
+print(json.dumps({"package": raygrid.__file__, **found}))
 """
-"""What a fresh interpreter says of where it found raygrid and its scenarios."""
+"""What a fresh interpreter says of where it found raygrid, its scenarios and its contracts."""
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -53,6 +56,7 @@ def copy_sources(target: Path) -> Path:
         shutil.copy(ROOT / name, target)
     for name in ("raygrid", "actors", "scenarios"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "contracts" / "artifacts", target / "contracts" / "artifacts")
     return target
 
 
@@ -112,17 +116,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_report(report: dict[str, Any], where: Path) -> None:
     """The report of a fresh interpreter comes from `where` and agrees with the checkout."""
     from raygrid.files import list_scenarios, scenario_path
+    from raygrid.settlement.artifacts import load_artifact
 
     names = list_scenarios()
     assert "tiny" in names
     assert Path(report["package"]).resolve().is_relative_to(where.resolve())
     assert all(Path(p).resolve().is_relative_to(where.resolve()) for p in report["paths"])
     assert report["names"] == names
+    assert report["contracts"] == load_artifact().source_hash
     assert report["texts"] == [scenario_path(n).read_text(encoding="utf-8") for n in names]
 
 
 def test_every_package_is_listed() -> None:
-    listed = set(setup_cfg()["options"]["packages"].split()) - {"raygrid.scenarios"}
+    mapped = {"raygrid.contracts", "raygrid.scenarios"}
+    listed = set(setup_cfg()["options"]["packages"].split()) - mapped
     found = {
         ".".join(p.parent.relative_to(ROOT).parts)
         for name in ("raygrid", "actors")
@@ -165,7 +172,7 @@ def test_declared_dependencies_are_the_imported_ones() -> None:
     assert declared <= used <= declared | extra
 
 
-def test_wheel_holds_code_and_scenarios_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_code_and_data_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         inside = {n for n in archive.namelist() if ".dist-info/" not in n}
         info = {n.split("/", 1)[1] for n in archive.namelist() if ".dist-info/" in n}
@@ -179,6 +186,9 @@ def test_wheel_holds_code_and_scenarios_and_nothing_else(wheel: Path) -> None:
         f"raygrid/{p.relative_to(ROOT)}"
         for p in (ROOT / "scenarios").rglob("*")
         if p.suffix in DATA_SUFFIXES
+    }
+    data |= {
+        f"raygrid/{p.relative_to(ROOT)}" for p in (ROOT / "contracts" / "artifacts").glob("*.json")
     }
     assert inside == code | data
     assert {"LICENSE", "NOTICE", "entry_points.txt"} <= {Path(n).name for n in info}
