@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any, Self
 from uuid import uuid4
@@ -339,7 +341,8 @@ def _init(start: Callable[[], object], where: str) -> None:
     import ray
 
     try:
-        start()
+        with _signals_kept():
+            start()
     except ray.exceptions.AuthenticationError as error:
         raise InputError(
             _first_line(error), where, "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its token"
@@ -358,6 +361,18 @@ def _init(start: Callable[[], object], where: str) -> None:
             f"{where}: Ray did not start: {_first_line(error)} Try again when the machine has "
             "less to do."
         ) from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo that `ray.init` lets SIGTERM end the process with nothing said."""
+    ours = current_thread() is main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if ours and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: BaseException) -> str:

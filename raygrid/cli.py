@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import NoReturn
 
 import click
 
 from raygrid import __version__
+from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, OUT, SETTINGS
 from raygrid.errors import ExitCode, RaygridError
 
@@ -31,8 +34,11 @@ def main() -> NoReturn:
     """Run the command line and exit with a code of `ExitCode`.
 
     An `InputError` or another `RaygridError` is one line on standard error; a bug leaves its
-    traceback in a log file and only names it.
+    traceback in a log file and only names it. SIGTERM, by which jobs and containers are stopped,
+    ends a command as Ctrl-C does.
     """
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = cli.main(prog_name="raygrid", standalone_mode=False)
         code = int(result) if isinstance(result, int) else int(ExitCode.DONE)
@@ -286,3 +292,9 @@ def reproduce_thesis(address: str | None, actors: str, out: Path, quiet: bool) -
         click.echo()
     click.echo(done.path)
     return int(ExitCode.DONE if done.converged else ExitCode.ENDED_SHORT)
+
+
+# --- commands with a module of their own -----------------------------------------------------
+
+for command in (submit, jobs):
+    cli.add_command(command)

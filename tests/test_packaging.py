@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import ast
 import configparser
-import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ray_nodes import clean_environment, ray_head
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_SUFFIXES = {".csv", ".json", ".md", ".parquet", ".txt", ".yaml"}
@@ -58,13 +55,6 @@ def copy_sources(target: Path) -> Path:
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "contracts" / "artifacts", target / "contracts" / "artifacts")
     return target
-
-
-def clean_environment(python: Path | str) -> dict[str, str]:
-    """The environment without what points to this checkout or to a running Ray."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RAY_", "PYTEST"))}
-    programs = [str(Path(p).parent) for p in (python, sys.executable)]
-    return clean | {"PATH": os.pathsep.join([*programs, clean["PATH"]])}
 
 
 def run(python: Path | str, *arguments: str, cwd: Path, **environment: str) -> str:
@@ -230,7 +220,7 @@ def report():
         exec(report_code, {})
     return json.loads(out.getvalue())
 
-client = JobSubmissionClient("http://" + dashboard)
+client = JobSubmissionClient(dashboard)
 deadline = time.monotonic() + 120
 while True:
     try:
@@ -258,47 +248,6 @@ ray.shutdown()
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@contextlib.contextmanager
-def ray_head(python: Path, folder: Path, **variables: str) -> Iterator[tuple[str, str]]:
-    """A head node on ports of its own: `ray.init` always takes one port for its job agent.
-
-    Yields the addresses of the cluster and of its dashboard.
-    """
-    port, dashboard, client = free_ports(3)
-    command = [
-        str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block",
-        "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0",
-        f"--ray-client-server-port={client}", "--num-cpus=2", "--object-store-memory=100000000",
-        f"--temp-dir={folder}", "--disable-usage-stats",
-    ]  # fmt: skip
-    with (
-        (folder / "head.log").open("w") as log,
-        subprocess.Popen(
-            command, env=clean_environment(python) | variables, stdout=log, stderr=log
-        ) as head,
-    ):
-        try:
-            deadline = time.monotonic() + 120
-            while "Ray runtime started" not in (told := (folder / "head.log").read_text()):
-                assert head.poll() is None, told
-                assert time.monotonic() < deadline, told
-                time.sleep(0.2)
-            yield f"127.0.0.1:{port}", f"127.0.0.1:{dashboard}"
-        finally:
-            # It ends the processes that it started, and only those.
-            head.terminate()
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_found_on_a_ray_worker_and_in_a_ray_job(wheel: Path, tmp_path: Path) -> None:
@@ -314,8 +263,9 @@ def test_found_on_a_ray_worker_and_in_a_ray_job(wheel: Path, tmp_path: Path) -> 
     # Ray's sockets lie in its folder, and their paths are limited to 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="ray") as folder,
-        ray_head(python, Path(folder), PIP_NO_DEPS="1", **token) as addresses,
+        ray_head(python, Path(folder), PIP_NO_DEPS="1", **token) as head,
     ):
+        addresses = (head.address, head.dashboard)
         out = run(python, str(program), str(wheel), REPORT, *addresses, cwd=tmp_path, **token)
     told = json.loads(out.strip().splitlines()[-1])
     assert "py_modules_files" in told["worker"]["package"]

@@ -90,6 +90,7 @@ class FolderWriter:
             "versions": provenance.versions(),
             "machine": provenance.machine(),
             "git_commit": provenance.git_commit(),
+            "job": provenance.job(),
             "seconds": {},
             "files": {},
         }

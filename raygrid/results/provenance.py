@@ -24,6 +24,9 @@ PACKAGES = (
 )
 """Packages whose version can change a result."""
 
+JOB_VARIABLE = "RAYGRID_JOB"
+"""Environment variable by which a job on a cluster knows its name there."""
+
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, raygrid and what it computes with; None where not installed."""
@@ -46,6 +49,11 @@ def machine() -> dict[str, str | int | None]:
         "architecture": platform.machine(),
         "cpus": os.cpu_count(),
     }
+
+
+def job() -> str | None:
+    """Name of the job on a cluster that this process is part of; None outside jobs."""
+    return os.environ.get(JOB_VARIABLE) or None
 
 
 def git_commit() -> str | None:

@@ -58,7 +58,7 @@ def test_manifest_has_what_readers_rely_on(make_run):
     assert set(manifest) == {
         "schema_version", "scenario", "run_id", "status", "reason", "command", "period_hours",
         "slack_bus", "network_constrained", "currency", "seeds", "cluster", "notes", "created",
-        "finished", "versions", "machine", "git_commit", "welfare_bound", "seconds", "files",
+        "finished", "versions", "machine", "git_commit", "job", "welfare_bound", "seconds", "files",
     }  # fmt: skip
     assert manifest["status"] == "ok"
     assert manifest["command"] == "raygrid simulate toy"
