@@ -118,10 +118,7 @@ def load_accounts(run: RunReader) -> Accounts:
         rows: list[dict[str, object]] = []
         for part in run.iter_table("readings"):
             estimated += int(pc.sum(part["estimated"]).as_py() or 0)
-            # A reading that no trade depends on voids nothing.
-            void = part.filter(
-                pc.and_(pc.not_equal(part["reason"], ""), pc.not_equal(part["traded_wh"], 0))
-            )
+            void = part.filter(pc.not_equal(part["reason"], ""))
             count += void.num_rows
             who.update(void["prosumer_id"].to_pylist())
             for item in pc.value_counts(void["reason"]).to_pylist():

@@ -17,7 +17,8 @@ from raygrid.settlement.meters import (
     simulated_secrets,
 )
 from raygrid.settlement.reports import community_id, sign_reports
-from raygrid.settlement.verification import AcceptedReadings, Tolerance, verify_reports
+from raygrid.settlement.rules import Tolerance
+from raygrid.settlement.verification import AcceptedReadings, verify_reports
 
 
 @dataclass(frozen=True)

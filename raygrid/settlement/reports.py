@@ -102,21 +102,55 @@ def encode_messages(
     nonces : sequence of bytes
         One a meter, 16 bytes each.
     """
-    n, n_periods = measurement.reading_wh.shape
+    return pack_messages(
+        community,
+        measurement.participant,
+        measurement.first_period,
+        nonces,
+        measurement.opening_wh,
+        measurement.closing_wh,
+        measurement.recorded,
+        measurement.reading_wh,
+        measurement.register_wh,
+    )
+
+
+def pack_messages(
+    community: bytes,
+    participant: IntArray,
+    first_period: int,
+    nonces: Sequence[bytes],
+    opening_wh: IntArray,
+    closing_wh: IntArray,
+    recorded: BoolArray,
+    reading_wh: IntArray,
+    register_wh: IntArray,
+) -> list[bytes]:
+    """Messages from their parts, as `message_type` lays them out.
+
+    Parameters
+    ----------
+    community, first_period
+        Those of all messages.
+    participant, nonces, opening_wh, closing_wh : (M,)
+        Those of each.
+    recorded, reading_wh, register_wh : (M, T)
+        Those of each period; what was not recorded is left out.
+    """
+    n, n_periods = reading_wh.shape
     kind = message_type(n_periods)
     rows = np.zeros(n, dtype=kind)
-    recorded = measurement.recorded
     rows["magic"] = MAGIC
     rows["community"] = np.void(community)
-    rows["participant"] = measurement.participant
+    rows["participant"] = participant
     rows["n_periods"] = n_periods
-    rows["first_period"] = measurement.first_period
+    rows["first_period"] = first_period
     rows["nonce"] = np.frombuffer(b"".join(nonces), dtype=f"V{NONCE_BYTES}")
-    rows["opening_wh"] = measurement.opening_wh
-    rows["closing_wh"] = measurement.closing_wh
+    rows["opening_wh"] = opening_wh
+    rows["closing_wh"] = closing_wh
     rows["recorded"] = recorded
-    rows["reading_wh"] = np.where(recorded, measurement.reading_wh, 0)
-    rows["register_wh"] = np.where(recorded, measurement.register_wh, 0)
+    rows["reading_wh"] = np.where(recorded, reading_wh, 0)
+    rows["register_wh"] = np.where(recorded, register_wh, 0)
     raw, size = rows.tobytes(), kind.itemsize
     return [raw[k * size : (k + 1) * size] for k in range(n)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,10 @@ from raygrid.settlement.reports import (
     decode_messages,
     signer,
 )
+from raygrid.settlement.rules import MAX_READING_WH, Tolerance, VoidReason, meter_faults
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-MAX_READING_WH = 2**39 - 1
-"""Largest reading that the contract's 40 bits hold: the range R of PBET (16) [Wh]."""
 
 MAX_REGISTER_WH = 2**61
 """Largest register; differences of two of them then fit into 64 bits [Wh]."""
@@ -48,24 +47,15 @@ class ReportFault(StrEnum):
     RANGE = "reading out of range"
 
 
-class ReadingReason(StrEnum):
-    """Why a participant's trades of a period are void, beside the faults of its report."""
-
-    NONE = ""
-    NO_READING = "no reading"
-    DEVIATION = "reading differs from trades"
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Epsilon of (5-7): so many watt-hours, and so many millionths of the reading besides."""
-
-    wh: int
-    ppm: int
-
-    def of(self, reading_wh: IntArray) -> IntArray:
-        """Largest difference that is forgiven, in whole watt-hours rounded down [Wh]."""
-        return np.asarray(self.wh + np.abs(reading_wh) * self.ppm // 1_000_000)
+VOID_WORDS = {
+    VoidReason.NONE: "",
+    VoidReason.NO_READING: "no reading",
+    VoidReason.MISMATCH: "reading differs from trades",
+    VoidReason.BOTH_SIDES: "sells and buys in one period",
+    VoidReason.NO_FUNDS: "no funds",
+    VoidReason.NETWORK_FUNDS: "no funds in the network account",
+}
+"""The contract's reasons in words, as they stand in a run's tables."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +195,7 @@ def _bad_registers(decoded: DecodedMessages) -> BoolArray:
 
 
 def _bad_range(decoded: DecodedMessages) -> BoolArray:
-    """(M,) bool: a number that no meter of the community can show."""
+    """(M,) bool: a number that no batch can carry, the range R of PBET (16)."""
     ends = np.stack([decoded.opening_wh, decoded.closing_wh], axis=1)
     return np.asarray(
         _beyond(decoded.reading_wh, MAX_READING_WH).any(axis=1)
@@ -253,7 +243,10 @@ def net_traded_wh(
 
 @dataclass(frozen=True)
 class Verification:
-    """Metered against traded energy of a day, M participants by T periods.
+    """Metered against traded energy of a day (5-7), M participants by T periods.
+
+    The rule is `raygrid.settlement.rules.meter_faults`, that of the contract, which has the last
+    word: it also voids who sells and buys at once, which no market of raygrid does.
 
     Attributes
     ----------
@@ -262,7 +255,7 @@ class Verification:
     traded_wh : (M, T) int64
         The market's side: net energy traded, sold positive [Wh].
     tolerance : Tolerance
-        Epsilon of (5-7).
+        Epsilon.
     """
 
     accepted: AcceptedReadings
@@ -275,24 +268,25 @@ class Verification:
         a = self.accepted
         return np.where(a.valid, a.reading_wh - self.traded_wh, 0)
 
+    @cached_property
+    def fault(self) -> IntArray:
+        """(M, T) `VoidReason` for which a participant's trades of a period are void."""
+        a = self.accepted
+        sold, bought = np.maximum(self.traded_wh, 0), np.maximum(-self.traded_wh, 0)
+        return meter_faults(sold, bought, a.reading_wh, a.valid, self.tolerance)
+
     @property
     def void(self) -> BoolArray:
-        """(M, T) bool: whose trades of which period are void (5-7)."""
-        a = self.accepted
-        return ~a.valid | (np.abs(self.deviation_wh) > self.tolerance.of(a.reading_wh))
+        """(M, T) bool: whose trades of which period are void."""
+        return np.asarray(self.fault != VoidReason.NONE)
 
     def reasons(self) -> list[list[str]]:
         """Why trades are void, by participant and period; empty where they stand."""
-        a, void = self.accepted, self.void
         out = []
-        for k, fault in enumerate(a.fault):
-            missing = fault or ReadingReason.NO_READING
-            out.append(
-                [
-                    "" if not is_void else str(ReadingReason.DEVIATION if known else missing)
-                    for is_void, known in zip(void[k].tolist(), a.valid[k].tolist(), strict=True)
-                ]
-            )
+        for report_fault, row in zip(self.accepted.fault, self.fault.tolist(), strict=True):
+            words = dict(VOID_WORDS)
+            words[VoidReason.NO_READING] = report_fault or words[VoidReason.NO_READING]
+            out.append([str(words[VoidReason(code)]) for code in row])
         return out
 
     def verified_trades(self, seller: IntArray, buyer: IntArray, period: IntArray) -> BoolArray:

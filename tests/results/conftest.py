@@ -23,9 +23,9 @@ from raygrid.scenario.metering import Metering
 from raygrid.scenario.tables import population_tables
 from raygrid.settlement.metering import MeterPark, with_grid
 from raygrid.settlement.participants import simulated_participants
+from raygrid.settlement.rules import Tolerance
 from raygrid.settlement.statements import statements_table
 from raygrid.settlement.verification import (
-    Tolerance,
     Verification,
     meters_table,
     net_traded_wh,
@@ -195,8 +195,8 @@ def settle_example(writer, case, dispatch, grid_kw, trades):
     day = park.day(p_kw, case.period_hours)
     c = {name: trades[name].to_numpy(zero_copy_only=False) for name in trades.column_names}
     who = c["seller_id"], c["buyer_id"], c["period"]
-    net = net_traded_wh(*who, c["energy_wh"], ids, 0, n_periods)
     # The example's trades do not add up to its schedule: most of its meters would deviate.
+    net = net_traded_wh(*who, c["energy_wh"], ids, 0, n_periods)
     honest = Verification(day.accepted, net, Tolerance(10**9, 0))
     good = honest.verified_trades(*who)
     status = np.where(good, "settled", "rejected")

@@ -14,10 +14,9 @@ from raygrid.settlement.reports import (
     message_type,
     sign_reports,
 )
+from raygrid.settlement.rules import MAX_READING_WH, Tolerance
 from raygrid.settlement.verification import (
-    MAX_READING_WH,
     ReportFault,
-    Tolerance,
     Verification,
     meters_table,
     net_traded_wh,
@@ -185,11 +184,6 @@ def test_net_energy_by_hand():
     np.testing.assert_array_equal(got, [[-30, 0, 5], [100, 0, 0], [-70, 0, -5], [0, 0, 0]])
 
 
-def test_tolerance_by_hand():
-    got = Tolerance(5, 15_000).of(np.array([0, 66, 67, 1000, -1000]))
-    np.testing.assert_array_equal(got, [5, 5, 6, 20, 20])
-
-
 def verification(traded, **changes):
     accepted = verify(signed(**changes))
     return Verification(accepted, traded, Tolerance(5, 15_000))
@@ -199,10 +193,11 @@ def test_who_when_how_much_and_why():
     traded = READING.copy()
     traded[1, 0] -= 35  # 2000 Wh metered forgive 35
     traded[2, 0] += 37  # 2100 Wh forgive 36
+    traded[3] = 8, 8, 0  # whoever does not trade has nothing to void
     recorded = np.ones((4, 3), dtype=bool)
     recorded[3, 1:] = False
     got = verification(traded, recorded=recorded)
-    assert np.argwhere(got.void).tolist() == [[2, 0], [3, 1], [3, 2]]
+    assert np.argwhere(got.void).tolist() == [[2, 0], [3, 0], [3, 1]]
     assert got.deviation_wh[1, 0] == 35
     assert got.deviation_wh[2, 0] == -37
     rows = got.readings_table().to_pylist()
@@ -213,8 +208,8 @@ def test_who_when_how_much_and_why():
     ]
     assert found == [
         (2, 6, -2100, -2063, "reading differs from trades"),
-        (3, 7, None, 0, "no reading"),
-        (3, 8, None, 0, "no reading"),
+        (3, 6, 0, 8, "reading differs from trades"),
+        (3, 7, None, 8, "no reading"),
     ]
 
 
@@ -230,8 +225,9 @@ def test_tables_have_their_schema_and_name_the_fault():
     reports = signed()
     forged = altered(reports[1], SECRETS[2])
     accepted = verify([reports[0], forged, reports[2]])
-    got = Verification(accepted, READING, Tolerance(5, 15_000))
-    rows = got.readings_table().to_pylist()
+    traded = READING.copy()
+    traded[3] = -4
+    rows = Verification(accepted, traded, Tolerance(5, 15_000)).readings_table().to_pylist()
     assert {r["reason"] for r in rows if r["prosumer_id"] == 1} == {str(ReportFault.SIGNATURE)}
     assert {r["reason"] for r in rows if r["prosumer_id"] == 3} == {str(ReportFault.NO_REPORT)}
     assert [r["reported_wh"] for r in rows[3:6]] == READING[1].tolist()
