@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import rlp
 from eth.vm.execution_context import ExecutionContext
+from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.forks.prague.state import PragueState
 from eth.vm.message import Message
 from eth_hash.auto import keccak
 
 from raygrid.settlement.chain.accounts import Accounts
 from raygrid.settlement.chain.base import ADDRESS_BYTES, HASH_BYTES
+from raygrid.settlement.chain.interpreter import run_code
 from raygrid.settlement.chain.keys import CURVE_ORDER, TYPE_DYNAMIC_FEE, recover_address
 
 BASE_GAS = 21_000
@@ -151,8 +154,40 @@ def decode_transaction(raw: bytes) -> DecodedTransaction:
     )
 
 
+class LocalComputation(PragueComputation):
+    """py-evm's computation, whose code runs in `raygrid.settlement.chain.interpreter`."""
+
+    @classmethod
+    def apply_computation(
+        cls,
+        state: LocalState,
+        message: Message,
+        transaction_context: Any,
+        parent_computation: LocalComputation | None = None,
+    ) -> LocalComputation:
+        """As py-evm's, but for the loop over opcodes."""
+        with cls(state, message, transaction_context) as computation:
+            if computation.is_origin_computation:
+                computation.contracts_created = []
+                if message.is_create:
+                    cls.consume_initcode_gas_cost(computation)
+            if parent_computation is not None:
+                computation.contracts_created = parent_computation.contracts_created
+            if message.is_create:
+                computation.contracts_created.append(message.storage_address)
+            precompile = computation.precompiles.get(message.code_address)
+            if precompile is None:
+                run_code(computation, state.accounts)
+            elif not message.is_delegation:
+                precompile(computation)
+        result: LocalComputation = computation
+        return result
+
+
 class LocalState(PragueState):
     """py-evm's Prague state on `Accounts`."""
+
+    computation_class = LocalComputation
 
     def __init__(self, accounts: Accounts, context: ExecutionContext) -> None:
         self.execution_context = context
