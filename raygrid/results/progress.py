@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Self, TextIO
 
 from raygrid.market.clearing import IterationRecord
-from raygrid.results.summary import Summary
+from raygrid.results.summary import SettlementSummary, Summary
 
 _INTERVAL_S = 0.1
 
@@ -128,6 +128,8 @@ def summary_text(
             rows.append(("fullest line", fullest))
     if mean_price_per_kwh is not None:
         rows.append(("mean price", f"{mean_price_per_kwh:.4g} {currency}/kWh"))
+    if summary.settlement is not None:
+        rows.append(("settled", _settlement(summary.settlement)))
     s = summary.seconds
     rows.append(
         (
@@ -151,6 +153,13 @@ def _community(summary: Summary) -> str:
         (summary.actors, "actor", "actors"),
     )  # fmt: skip
     return ", ".join(f"{n:,} {one if n == 1 else many}" for n, one, many in counts)
+
+
+def _settlement(s: SettlementSummary) -> str:
+    gas = "" if s.gas_per_trade is None else f", {s.gas_per_trade:,.0f} gas a trade"
+    rejected = f"; {s.rejected:,} rejected" if s.rejected else ""
+    failed = f"; {s.failed:,} unsettled" if s.failed else ""
+    return f"{s.settled:,} of {s.trades:,} trades on {s.chain}{gas}{rejected}{failed}"
 
 
 def _gap(summary: Summary, bound: float | None) -> str:

@@ -63,6 +63,8 @@ class RunRecords:
         Accepted readings of the participants [Wh].
     reading_valid : (M, T) bool
         Where there is one.
+    traded_wh : (M, T) int64
+        Net energy that each traded, as the table of readings has it [Wh].
     tolerance : Tolerance
         Epsilon of (5-7).
     statements : pyarrow.Table or None
@@ -74,6 +76,7 @@ class RunRecords:
     period: IntArray
     reading_wh: IntArray
     reading_valid: BoolArray
+    traded_wh: IntArray
     tolerance: Tolerance
     statements: pa.Table | None = None
 
@@ -106,6 +109,7 @@ class RunRecords:
             period,
             rows["accepted_wh"].fill_null(0).to_numpy().reshape(shape),
             valid,
+            rows["traded_wh"].to_numpy().reshape(shape),
             tolerance,
             statements,
         )
@@ -197,6 +201,7 @@ def audit(records: RunRecords, view: ChainView, prove: Sequence[int] = ()) -> Au
         findings.same(f"trade {trade_id}", "proof", "there", "missing")
     _check_unsettled(columns, view, findings)
     _check_balances(records, books, view, findings)
+    _check_traded(columns, findings)
     _check_statements(records, findings)
     return AuditReport(
         batches=len(sequences),
@@ -298,6 +303,19 @@ def _check_trades(columns: _Columns, findings: Findings) -> None:
         findings.same(columns.name(row), "value for the buyer", int(paid[row]), found)
     for row in np.flatnonzero(columns.final & (columns.sequence < 0)).tolist():
         findings.same(columns.name(row), "sequence", "a number", "missing")
+
+
+def _check_traded(columns: _Columns, findings: Findings) -> None:
+    """Net energies in the table of readings against those of the trades."""
+    r = columns.records
+    ids, rows = r.participants.prosumer_id, columns.known & np.isin(columns.period, r.period)
+    at = np.searchsorted(r.period, columns.period[rows])
+    net = np.zeros(r.traded_wh.shape, dtype=np.int64)
+    np.add.at(net, (columns.seller[rows], at), columns.energy_wh[rows])
+    np.subtract.at(net, (columns.buyer[rows], at), columns.energy_wh[rows])
+    for k, t in np.argwhere(net != r.traded_wh).tolist():
+        where = f"participant {ids[k]}, period {r.period[t]}"
+        findings.same(where, "traded_wh", int(net[k, t]), int(r.traded_wh[k, t]))
 
 
 def _check_batch(

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from raygrid.market.clearing import IterationRecord
 from raygrid.results.progress import ProgressLine, summary_text
-from raygrid.results.summary import CentralSummary, ClearingSummary, Seconds, Summary
+from raygrid.results.summary import (
+    CentralSummary,
+    ClearingSummary,
+    Seconds,
+    SettlementSummary,
+    Summary,
+)
 
 RECORD = IterationRecord(7, 0.5, 0.25, 0.02, 0.01, 0.1, 0.001)
 CLEARING = ClearingSummary(
@@ -88,3 +94,15 @@ def test_a_market_without_a_schedule_has_no_welfare():
     assert "infeasible (1 iteration," in text
     assert "1 actor\n" in text
     assert "nan" not in text
+
+
+def test_settlement_is_told_in_a_line():
+    done = SettlementSummary(
+        "anvil", 2795, 2795, 0, 2795, 0, 276.05, 16.56, 0.0, 24, 2, 2_795_000, 1000.0, 5e4, 0.06
+    )
+    text = summary_text(replace(SUMMARY, settlement=done), Path("run"), "$")
+    assert "settled      2,795 of 2,795 trades on anvil, 1,000 gas a trade\n" in text
+    short = replace(done, settled=0, rejected=95, failed=2700, gas_per_trade=None)
+    text = summary_text(replace(SUMMARY, settlement=short), Path("run"), "$")
+    assert "settled      0 of 2,795 trades on anvil; 95 rejected; 2,700 unsettled\n" in text
+    assert "settled" not in summary_text(SUMMARY, Path("run"), "$")

@@ -48,6 +48,8 @@ class ModelChain:
         for who in {*sold, *bought}:
             reading = readings[who]
             s, b = sold.get(who, 0), bought.get(who, 0)
+            if not s and not b:
+                continue
             if reading is None:
                 void[who] = 1
             elif s and b:

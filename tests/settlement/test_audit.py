@@ -181,6 +181,13 @@ def test_a_changed_reading_is_found(run):
         assert "record is" in told(report)
 
 
+def test_a_changed_net_energy_is_found(run):
+    readings = run.verification.readings_table()
+    value = readings["traded_wh"][T].as_py()
+    text = told(run.audit(readings=changed(readings, "traded_wh", T, value + 1)))
+    assert text == f"participant 1, period 0: traded_wh is {value + 1}, should be {value}"
+
+
 def test_another_tolerance_is_found(run):
     loose = replace(run.tolerance, wh=10**6)
     assert "status is rejected, should be settled" in told(run.audit(tolerance=loose))
@@ -287,8 +294,12 @@ def test_readings_of_everybody_are_needed(run):
 def test_a_run_without_trades(run):
     chain = ModelChain(5, 0, {0: 0})
     people = replace(run.people, funded_micro=np.zeros(N + 1, dtype=np.int64))
+    readings = run.verification.readings_table()
     records = run.records(
-        trades=run.trades.slice(0, 0), participants=people.table(), statements=None
+        trades=run.trades.slice(0, 0),
+        participants=people.table(),
+        readings=put(readings, "traded_wh", np.zeros(len(readings), dtype=np.int64)),
+        statements=None,
     )
     assert audit(records, chain).ok
 
