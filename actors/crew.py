@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any
@@ -13,10 +13,12 @@ from actors.operator import NetworkOperatorActor, OperatorData
 from actors.placement import Placement
 from actors.prosumer import HostData, ProsumerActor, Pulse
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.errors import EndedShortError
+from raygrid.errors import EndedShortError, RaygridError
 from raygrid.grid.limits import empty_rows
 from raygrid.market.clearing import ClearingOptions, WarmStart
 from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
+from raygrid.prosumer.survey import Survey, joined
+from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
 
 SCHEDULE_TIMEOUT_S = 30.0
@@ -45,8 +47,8 @@ class Crew:
 
     Parameters
     ----------
-    case : Case
-        The market; each host gets its slice, the operator the limits.
+    case : Case or CaseDraft
+        The market; each host gets its part, the operator the limits.
     placement : Placement
         Who sits where.
     resources : ClusterResources
@@ -58,6 +60,8 @@ class Crew:
 
     Attributes
     ----------
+    case : Case
+        The market, also where a draft was given.
     on_one_node : bool
         Whether driver and actors share one node, so that links need not leave it.
 
@@ -69,7 +73,7 @@ class Crew:
 
     def __init__(
         self,
-        case: Case,
+        case: Case | CaseDraft,
         placement: Placement,
         resources: ClusterResources,
         timeout_s: float = SCHEDULE_TIMEOUT_S,
@@ -89,30 +93,19 @@ class Crew:
         self.operator: Handle = operator_class.options(num_cpus=0, **common).remote()
         self._opening: _Opening | None = None
         try:
-            population = case.population
-            self._host_data = [
-                ray.put(
-                    HostData(
-                        seat.host,
-                        population.take(seat.index),
-                        case.grid if seat.carries_grid else None,
-                        case.network.slack,
-                        case.period_hours,
-                    )
-                )
-                for seat in placement.seats
-            ]
-            self._operator_data = ray.put(
-                OperatorData(
-                    case.rows,
-                    empty_rows(case.network, case.n_periods),
-                    case.network.n_buses,
-                    case.n_periods,
-                )
-            )
             self._await_ready(resources, timeout_s)
             if before_load is not None:
                 before_load()
+            self.case = case if isinstance(case, Case) else self._surveyed(case)
+            self._host_data = [ray.put(data) for data in self._parts()]
+            self._operator_data = ray.put(
+                OperatorData(
+                    self.case.rows,
+                    empty_rows(self.case.network, self.case.n_periods),
+                    self.case.network.n_buses,
+                    self.case.n_periods,
+                )
+            )
             ray.get(
                 [
                     host.load.remote(data)
@@ -135,6 +128,45 @@ class Crew:
         """Positions of the buses of each host, in host order, once a clearing has begun."""
         assert self._opening is not None
         return [summary.buses for summary in self._opening.summaries]
+
+    def _surveyed(self, draft: CaseDraft) -> Case:
+        """The case of a draft, surveyed by the hosts, which keep what they built."""
+        import ray
+        from ray.exceptions import RayTaskError
+
+        asked = [
+            host.survey.remote(draft.recipe(seat.start, seat.stop))
+            for host, seat in zip(self.hosts, self.placement.seats, strict=True)
+        ]
+        try:
+            surveys: list[Survey] = ray.get(asked)
+        except RayTaskError as error:
+            if isinstance(error.cause, RaygridError):
+                raise error.cause from error
+            raise
+        return draft.case(joined(surveys))
+
+    def _parts(self) -> Iterator[HostData]:
+        """What each host gets."""
+        case = self.case
+        for seat in self.placement.seats:
+            yield HostData(
+                seat.host,
+                case.community.recipe(seat.start, seat.stop),
+                case.price_level,
+                case.grid if seat.carries_grid else None,
+                case.network.slack,
+                case.period_hours,
+            )
+
+    def ask_hosts(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every host; their answers in host order."""
+        import ray
+
+        answers: list[Any] = ray.get(
+            [getattr(host, method).remote(*arguments) for host in self.hosts]
+        )
+        return answers
 
     def start(
         self, options: ClearingOptions, initial_pi_kw: FloatArray, warm: WarmStart | None = None

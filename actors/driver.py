@@ -16,24 +16,28 @@ from actors.crew import Crew
 from actors.exchange import RayExchange
 from actors.failure import FailurePolicy
 from actors.metrics import ClearingMetrics
+from actors.parts import PART_ROWS
 from actors.placement import Placement, PlacementPolicy, plan_placement
-from actors.prosumer import PART_ROWS, Pulse
+from actors.prosumer import Pulse
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
 from raygrid.prosumer.dispatch import Dispatch
+from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
 
 if TYPE_CHECKING:
     from raygrid.results.store import PartRecord
 
 
-def place(case: Case, policy: PlacementPolicy, resources: ClusterResources) -> Placement:
+def place(
+    case: Case | CaseDraft, policy: PlacementPolicy, resources: ClusterResources
+) -> Placement:
     """Plan who sits where, before any actor starts; see `plan_placement`.
 
     Parameters
     ----------
-    case : Case
+    case : Case or CaseDraft
         The market.
     policy : PlacementPolicy
         What the user asked for.
@@ -45,15 +49,8 @@ def place(case: Case, policy: PlacementPolicy, resources: ClusterResources) -> P
     Placement
         `describe()` is the line to show before the run.
     """
-    population = case.population
-    return plan_placement(
-        policy,
-        population.bus,
-        population.prosumer_id,
-        case.n_periods,
-        case.network.slack,
-        resources,
-    )
+    community = case.community
+    return plan_placement(policy, len(community), community.bytes_each, resources)
 
 
 class RayMarket:
@@ -63,8 +60,8 @@ class RayMarket:
 
     Parameters
     ----------
-    case : Case
-        The market.
+    case : Case or CaseDraft
+        The market; a draft is surveyed by the hosts.
     placement : Placement
         From `place`.
     resources : ClusterResources
@@ -75,24 +72,26 @@ class RayMarket:
 
     Attributes
     ----------
+    case : Case
+        The market.
     start_s : float
         Time until the actors were ready [s].
     """
 
     def __init__(
         self,
-        case: Case,
+        case: Case | CaseDraft,
         placement: Placement,
         resources: ClusterResources,
         before_load: Callable[[], None] | None = None,
     ) -> None:
         started = perf_counter()
-        self.case = case
         self.placement = placement
         self._crew = Crew(case, placement, resources, before_load=before_load)
+        self.case = self._crew.case
         self._exchange: RayExchange | None = None
         self._last: ClearingResult | None = None
-        self._metrics = ClearingMetrics(case.name)
+        self._metrics = ClearingMetrics(self.case.name)
         self.start_s = perf_counter() - started
 
     def __enter__(self) -> Self:
@@ -181,7 +180,8 @@ class RayMarket:
             The last clearing has no final schedule.
         """
         parts: Sequence[Dispatch] = self._finished().ask_hosts("dispatch")
-        order = np.concatenate([seat.index for seat in self.placement.seats])
+        population = self.case.population
+        order = np.lexsort((population.prosumer_id, population.bus))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return Dispatch(
@@ -190,6 +190,26 @@ class RayMarket:
                 for f in fields(Dispatch)
             }
         )
+
+    def write_population(
+        self, prosumers: Path, profiles: Path
+    ) -> tuple[list[PartRecord], list[PartRecord]]:
+        """Let every host write its rows of `prosumers.parquet` and `profiles.parquet`.
+
+        Parameters
+        ----------
+        prosumers, profiles : Path
+            `RunWriter.part_folder` of the tables, on storage that every node shares.
+
+        Returns
+        -------
+        list of PartRecord, list of PartRecord
+            For `RunWriter.add_parts`.
+        """
+        written = self._crew.ask_hosts(
+            "write_population", prosumers, profiles, self.case.network.bus_id
+        )
+        return [r for units, _ in written for r in units], [r for _, rows in written for r in rows]
 
     def write_schedule(self, folder: Path, first_period: int = 0) -> list[PartRecord]:
         """Write `schedule.parquet` as parts, the grid connection included.
@@ -213,15 +233,17 @@ class RayMarket:
         RuntimeError
             The last clearing has no final schedule.
         """
-        network, population = self.case.network, self.case.population
+        network = self.case.network
         exchange = self._finished()
-        if len(population) * self.case.n_periods > PART_ROWS:
+        if len(self.case.community) * self.case.n_periods > PART_ROWS:
             written = exchange.ask_hosts("write_schedule", folder, network.bus_id, first_period)
             return [record for records in written for record in records]
         from raygrid.results.frames import grid_schedule_table, schedule_table
         from raygrid.results.store import write_part
 
-        tables = [schedule_table(population, network.bus_id, self.dispatch(), first_period)]
+        tables = [
+            schedule_table(self.case.population, network.bus_id, self.dispatch(), first_period)
+        ]
         if self.case.grid is not None:
             slack = int(network.bus_id[network.slack])
             tables.append(grid_schedule_table(exchange.grid_kw(), slack, first_period))

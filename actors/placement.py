@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-import numpy as np
-
 from actors.cluster import ClusterResources
-from raygrid.arrays import IntArray
 from raygrid.errors import InputError
 
 PROCESS_BYTES = 110 * 1024**2
 """Memory that one actor process has for itself: Python, Ray, NumPy, compiled kernels [B]."""
-BYTES_PER_VALUE = 240
-"""Memory that one prosumer takes per period: profiles, state, device powers, scratch [B]."""
 MEMORY_SHARE = 0.6
 """Share of the cluster's memory that a plan may take."""
 PROCESS_START_CPU_S = 1.6
@@ -109,15 +104,21 @@ class HostSeat:
     ----------
     host : int
         Its number, the sender of its messages.
-    index : (n,) int64
-        Positions of its prosumers in the population, by bus, then by id.
-    carries_grid : bool
-        Whether the grid connection sits here too.
+    start, stop : int
+        Its prosumers: positions start to stop - 1 of all of them by bus, then by id.
     """
 
     host: int
-    index: IntArray
-    carries_grid: bool
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def carries_grid(self) -> bool:
+        """Whether the grid connection sits here too: with the first host."""
+        return self.host == 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Placement:
 
     def describe(self) -> str:
         """The plan in one line, shown before the run."""
-        sizes = [len(seat.index) for seat in self.seats]
+        sizes = [len(seat) for seat in self.seats]
         each = str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
         cpus = f"{self.num_cpus} CPU each" if self.num_cpus else "sharing the CPUs"
         mib = self.memory_bytes / 1024**2
@@ -167,10 +168,8 @@ class Placement:
 
 def plan_placement(
     policy: PlacementPolicy,
-    bus: IntArray,
-    prosumer_id: IntArray,
-    n_periods: int,
-    slack: int,
+    n_prosumers: int,
+    bytes_each: float,
     resources: ClusterResources,
 ) -> Placement:
     """Spread N prosumers over Ray actors.
@@ -184,15 +183,10 @@ def plan_placement(
         `each` gives every prosumer its own process. `auto` does so while the processes fit
         `MEMORY_SHARE` of the memory and start within `START_BUDGET_S`, and else packs over the
         CPUs.
-    bus : (N,) int64
-        Position of each prosumer's bus.
-    prosumer_id : (N,) int64
-        Identifiers.
-    n_periods : int
-        Number of periods T.
-    slack : int
-        Position of the bus of the grid connection, which sits with a host of that bus if
-        there is one.
+    n_prosumers : int
+        Number of prosumers N.
+    bytes_each : float
+        Memory that one prosumer takes, see `raygrid.prosumer.community` [B].
     resources : ClusterResources
         The cluster's machines.
 
@@ -205,18 +199,18 @@ def plan_placement(
     InputError
         More actors than prosumers, or more memory than the cluster has; says the numbers.
     """
-    n = len(bus)
+    n = n_prosumers
     policy.check(n)
     kind, n_hosts = policy.kind, n
     if kind is PlacementKind.AUTO:
-        fits_memory = _memory_bytes(n, n, n_periods) <= MEMORY_SHARE * resources.memory_bytes
+        fits_memory = _memory_bytes(n, n, bytes_each) <= MEMORY_SHARE * resources.memory_bytes
         fits_start = _start_s(n, resources) <= START_BUDGET_S
         kind = PlacementKind.EACH if fits_memory and fits_start else PlacementKind.COUNT
         if kind is PlacementKind.COUNT:
             n_hosts = min(n, max(1, _packed_hosts(resources)))
     elif kind is PlacementKind.COUNT:
         n_hosts = policy.count
-    memory = _memory_bytes(n_hosts, n, n_periods)
+    memory = _memory_bytes(n_hosts, n, bytes_each)
     if memory > resources.memory_bytes:
         raise InputError(
             f"{n_hosts} prosumer actors need about {memory / 1024**3:.1f} GiB, the cluster has "
@@ -224,11 +218,9 @@ def plan_placement(
             "--actors",
             "take fewer actors ('auto' packs prosumers) or a larger cluster",
         )
-    order = np.lexsort((prosumer_id, bus)).astype(np.int64)
-    parts = np.array_split(order, n_hosts)
-    at_slack = [host for host, part in enumerate(parts) if (bus[part] == slack).any()]
-    grid_host = at_slack[0] if at_slack else 0
-    seats = tuple(HostSeat(host, part, host == grid_host) for host, part in enumerate(parts))
+    # As numpy.array_split: the first n % n_hosts seats have one more.
+    edges = [k * (n // n_hosts) + min(k, n % n_hosts) for k in range(n_hosts + 1)]
+    seats = tuple(HostSeat(k, *edges[k : k + 2]) for k in range(n_hosts))
     threads = _threads(n_hosts, resources)
     packed = kind is PlacementKind.COUNT and n_hosts * threads <= resources.cpus
     return Placement(
@@ -241,8 +233,8 @@ def plan_placement(
     )
 
 
-def _memory_bytes(n_hosts: int, n: int, n_periods: int) -> int:
-    return n_hosts * PROCESS_BYTES + n * n_periods * BYTES_PER_VALUE
+def _memory_bytes(n_hosts: int, n: int, bytes_each: float) -> int:
+    return n_hosts * PROCESS_BYTES + round(n * bytes_each)
 
 
 def _start_s(n_hosts: int, resources: ClusterResources) -> float:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import numpy as np
 
 from actors.link import DoorAddress, Link, LinkError
+from actors.parts import PartWriter
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.block import ProsumerBlock
@@ -26,16 +27,14 @@ from raygrid.market.messages import (
     HostSummary,
     PriceMessage,
 )
+from raygrid.prosumer.community import Recipe
 from raygrid.prosumer.dispatch import Dispatch
-from raygrid.prosumer.population import UNIT_FIELDS, GridConnection, Population
+from raygrid.prosumer.population import UNIT_FIELDS, GridConnection, Population, Prosumers
+from raygrid.prosumer.size import with_weights
+from raygrid.prosumer.survey import Survey, SurveyedRecipe
 
 if TYPE_CHECKING:
     from raygrid.results.store import PartRecord
-
-PART_ROWS = 1_000_000
-"""Rows of the schedule after which a host begins its next part: some 90 MB in memory."""
-MAX_PARTS_PER_HOST = 1000
-"""Room in the numbering of parts: a host's parts start at its number times this."""
 
 
 class LostStateError(RuntimeError):
@@ -83,8 +82,10 @@ class HostData:
     ----------
     host : int
         Number of the host.
-    population : Population
-        Its prosumers.
+    prosumers : Recipe
+        How to build its prosumers.
+    price_level : float
+        As in `Case`, for size weights that are not given.
     grid : GridConnection or None
         The grid connection, where this host carries it.
     slack : int
@@ -94,7 +95,8 @@ class HostData:
     """
 
     host: int
-    population: Population
+    prosumers: Recipe
+    price_level: float
     grid: GridConnection | None
     slack: int
     period_hours: float
@@ -118,6 +120,8 @@ class ProsumerActor:
         self._incarnation = uuid4().hex
         self._threads = threads
         self._data: HostData | None = None
+        self._prosumers: Prosumers | None = None
+        self._surveyed: Prosumers | None = None
         self._block: ProsumerBlock | None = None
         self._expected = 0
         self._answers: dict[int, Aggregate] = {}
@@ -127,24 +131,35 @@ class ProsumerActor:
         """Show that the process lives, and which incarnation it is."""
         return take_pulse(self._incarnation)
 
+    def survey(self, recipe: SurveyedRecipe) -> Survey:
+        """Build this host's part of a case that nobody has surveyed, and survey it.
+
+        Parameters
+        ----------
+        recipe : SurveyedRecipe
+            The part that `load` asks for next.
+        """
+        self._surveyed = recipe.prosumers.build()
+        return recipe.survey(self._surveyed)
+
     def load(self, data: HostData) -> None:
-        """Take over a slice of the case and load the compiled kernels with one small step.
+        """Take over a part of a case and load the compiled kernels with one small step.
 
         Parameters
         ----------
         data : HostData
-            The slice; its profiles stay in the object store, read-only.
+            The part; profiles of prosumers that are sent stay in the object store, read-only.
         """
+        built = data.prosumers.build() if self._surveyed is None else self._surveyed
+        self._surveyed = None
         # Compiled code is made per array type, and read-only is a type of its own: the small
         # arrays are copied, so that every placement runs the same machine code.
-        units = {name: np.array(getattr(data.population, name)) for name in UNIT_FIELDS}
-        self._data = replace(data, population=replace(data.population, **units))
+        units = {name: np.require(getattr(built, name), requirements="W") for name in UNIT_FIELDS}
+        self._data = data
+        self._prosumers = with_weights(replace(built, **units), data.price_level)
         self._block = None
-        first = data.population.take(slice(0, 1))
-        n_periods = first.n_periods
-        warm = self._new_block(
-            replace(self._data, population=_owned(first)), 1.0, n_periods * [0.0]
-        )
+        n_periods = built.n_periods
+        warm = self._new_block(_owned(self._prosumers.rows(0, 1)), 1.0, n_periods * [0.0])
         n_buses = len(warm.summary().buses)
         with _without_blas():
             warm.step(PriceMessage(0, np.zeros((n_buses, n_periods)), 1.0, 1.0))
@@ -164,9 +179,9 @@ class ProsumerActor:
         HostSummary
             What the operator must know of this host.
         """
-        if self._data is None:
+        if self._prosumers is None:
             raise LostStateError("no prosumers loaded")
-        self._block = self._new_block(self._data, relaxation, initial_pi_kw)
+        self._block = self._new_block(self._prosumers, relaxation, initial_pi_kw)
         self._expected, self._answers, self._masks = 0, {}, None
         return self._block.summary()
 
@@ -315,28 +330,49 @@ class ProsumerActor:
         list of PartRecord
             What was written; writing again replaces it.
         """
-        import pyarrow as pa
-
         from raygrid.results.frames import grid_schedule_table, schedule_table
-        from raygrid.results.store import write_part
 
         block = self.block
-        records: list[PartRecord] = []
-        tables: list[pa.Table] = []
-        n = len(block.population)
-        for start, stop, dispatch in block.final_chunks(message):
-            part = block.population.take(slice(start, stop))
-            tables.append(schedule_table(part, bus_id, dispatch, first_period))
-            if stop == n or sum(table.num_rows for table in tables) >= PART_ROWS:
-                index = block.host * MAX_PARTS_PER_HOST + len(records)
-                records.append(write_part(folder, "schedule", index, pa.concat_tables(tables)))
-                tables = []
+        writer = PartWriter(folder, "schedule", block.host)
         grid_kw = block.final_grid_kw(message)
         if grid_kw is not None and self._data is not None:
-            index = block.host * MAX_PARTS_PER_HOST + len(records)
-            table = grid_schedule_table(grid_kw, int(bus_id[self._data.slack]), first_period)
-            records.append(write_part(folder, "schedule", index, table))
-        return records
+            slack_bus = int(bus_id[self._data.slack])
+            writer.add(grid_schedule_table(grid_kw, slack_bus, first_period))
+        for start, stop, dispatch in block.final_chunks(message):
+            rows = block.population.rows(start, stop)
+            writer.add(schedule_table(rows, bus_id, dispatch, first_period))
+        return writer.flush()
+
+    def write_population(
+        self, prosumers: Path, profiles: Path, bus_id: IntArray
+    ) -> tuple[list[PartRecord], list[PartRecord]]:
+        """Write this host's rows of `prosumers.parquet` and `profiles.parquet` as parts.
+
+        Parameters
+        ----------
+        prosumers, profiles : Path
+            The tables' folders, on storage that the driver sees as well.
+        bus_id : (B,) int64
+            Bus numbers as tables show them.
+
+        Returns
+        -------
+        list of PartRecord, list of PartRecord
+            What was written of either; writing again replaces it.
+        """
+        from raygrid.scenario.tables import grid_row, profile_rows, unit_rows
+
+        data = self._data
+        if data is None or self._prosumers is None:
+            raise LostStateError("no prosumers loaded")
+        units = PartWriter(prosumers, "prosumers", data.host)
+        values = PartWriter(profiles, "profiles", data.host)
+        if data.grid is not None:
+            units.add(grid_row(data.grid, int(bus_id[data.slack])))
+        for rows in self._prosumers.blocks():
+            units.add(unit_rows(rows, bus_id))
+            values.add(profile_rows(rows))
+        return units.flush(), values.flush()
 
     @property
     def block(self) -> ProsumerBlock:
@@ -351,11 +387,13 @@ class ProsumerActor:
         return answer if masks is None else masks.hide(answer, answer.iteration)
 
     def _new_block(
-        self, data: HostData, relaxation: float, initial_pi_kw: FloatArray | list[float]
+        self, prosumers: Prosumers, relaxation: float, initial_pi_kw: FloatArray | list[float]
     ) -> ProsumerBlock:
+        data = self._data
+        assert data is not None
         return ProsumerBlock(
             data.host,
-            data.population,
+            prosumers,
             data.grid,
             data.slack,
             data.period_hours,

@@ -45,11 +45,11 @@ from raygrid.results.summary import (
     clearing_summary,
     powerflow_summary,
 )
-from raygrid.scenario.build import build_case
+from raygrid.scenario.build import CaseDraft, draft_case
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Market, Scenario
 from raygrid.scenario.load import dump_resolved, load_scenario
-from raygrid.scenario.tables import population_tables
+from raygrid.scenario.tables import network_tables, population_tables
 
 if TYPE_CHECKING:
     from raygrid.market.central import CentralResult
@@ -184,7 +184,10 @@ class Session:
         self._cluster.close_beside()
 
     def plan(
-        self, case: Case, policy: PlacementPolicy, tell: Callable[[str], None] | None = None
+        self,
+        case: Case | CaseDraft,
+        policy: PlacementPolicy,
+        tell: Callable[[str], None] | None = None,
     ) -> Placement:
         """Plan who sits where, and say so in one line; see `actors.driver.place`."""
         placement = place(case, policy, self.resources)
@@ -194,7 +197,7 @@ class Session:
 
     def market(
         self,
-        case: Case,
+        case: Case | CaseDraft,
         placement: PlacementPolicy | Placement,
         tell: Callable[[str], None] | None = None,
     ) -> RayMarket:
@@ -266,28 +269,29 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             "run day by day with horizon.start; this version clears one market day at a time",
         )
     check_writable(options.out / scenario.name)
-    case = build_case(scenario, base_dir=base_dir)
-    options.actors.check(len(case.population))
+    draft = draft_case(scenario, base_dir=base_dir)
+    options.actors.check(len(draft.community))
+    # Of many prosumers only the hosts know the sums that complete the case.
+    case = draft if len(draft.community) > MAX_MATCHED_PROSUMERS else draft.surveyed()
     build_s = perf_counter() - started
     libraries = ("pandapower",) if scenario.results.powerflow else ()
     with Session(options.cluster, libraries) as session:
         info = RunInfo(
             command=options.command,
-            period_hours=case.period_hours,
-            slack_bus=int(case.network.bus_id[case.network.slack]),
+            period_hours=scenario.horizon.dt,
+            slack_bus=int(draft.network.bus_id[draft.network.slack]),
             network_constrained=scenario.market.network_constrained,
-            currency=case.currency,
+            currency=scenario.currency,
             seeds={"scenario": scenario.seed},
             cluster=session.resources.manifest(),
-            notes=case.notes,
+            notes=scenario.notes,
         )
         placement = session.plan(case, options.actors, tell)
         with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))
-            for name, table in population_tables(case).items():
-                writer.write_table(name, table)
-            run = _Run(scenario, case, writer, tell)
             with session.market(case, placement) as market:
+                run = _Run(scenario, market.case, writer, tell)
+                run.write_case(market)
                 run.clear(market)
             session.release()
             if run.wants_central(options.central):
@@ -318,6 +322,19 @@ class _Run:
         self._notes: list[str] = []
         self.result: ClearingResult
 
+    def write_case(self, market: RayMarket) -> None:
+        """Write what the market is made of; of many prosumers the hosts write it."""
+        if len(self._case.community) <= MAX_MATCHED_PROSUMERS:
+            for name, table in population_tables(self._case).items():
+                self._writer.write_table(name, table)
+            return
+        for name, table in network_tables(self._case).items():
+            self._writer.write_table(name, table)
+        names = ("prosumers", "profiles")
+        folders = [self._writer.part_folder(name) for name in names]
+        for name, records in zip(names, market.write_population(*folders), strict=True):
+            self._writer.add_parts(name, records)
+
     def clear(self, market: RayMarket) -> None:
         """Clear, and write everything that the hosts hold while they are there."""
         records: list[IterationRecord] = []
@@ -344,9 +361,9 @@ class _Run:
         self._writer.add_parts(
             "schedule", market.write_schedule(self._writer.part_folder("schedule"))
         )
-        if len(case.population) > MAX_MATCHED_PROSUMERS:
+        if len(case.community) > MAX_MATCHED_PROSUMERS:
             self._notes.append(
-                f"no trades were matched: {len(case.population)} prosumers are more than "
+                f"no trades were matched: {len(case.community)} prosumers are more than "
                 f"{MAX_MATCHED_PROSUMERS}"
             )
             return
@@ -361,7 +378,7 @@ class _Run:
             return False
         if asked is not None:
             return asked
-        return len(self._case.population) <= self._scenario.results.central_up_to_prosumers
+        return len(self._case.community) <= self._scenario.results.central_up_to_prosumers
 
     def solve_central(self) -> None:
         """Solve the central benchmark of the same case."""
@@ -418,7 +435,7 @@ class _Run:
             scenario=self._scenario.name,
             run_id=writer.run_id,
             status=str(status),
-            prosumers=len(case.population),
+            prosumers=len(case.community),
             actors=actors,
             periods=case.n_periods,
             buses=case.network.n_buses,

@@ -20,6 +20,7 @@ from raygrid.market.matching import match_pairs
 from raygrid.market.projection import Projection
 from raygrid.market.session import local_exchange
 from raygrid.market.trades import sparse_trades
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.kernels import solve_rows
 from raygrid.prosumer.population import GridConnection, Population
@@ -142,7 +143,7 @@ def _market_of_two() -> Case:
         name="two",
         network=network,
         rows=rows,
-        population=population,
+        community=GivenCommunity(population),
         grid=GridConnection(0.2 * ones, 0.1 * ones, 9.0 * ones, 9.0 * ones, 6.0),
         period_hours=1.0,
         currency="EUR",

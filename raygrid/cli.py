@@ -194,14 +194,16 @@ def scenario_show(name: str, settings: tuple[str, ...]) -> None:
 @SETTINGS
 def scenario_validate(name: str, settings: tuple[str, ...]) -> None:
     """Check a scenario (a name or a path) with its data, and say what it holds."""
-    from raygrid.scenario.build import load_case
+    from raygrid.scenario.build import draft_case
+    from raygrid.scenario.load import load_scenario
 
-    case = load_case(name, settings=settings)
-    population = case.population
+    scenario, base_dir = load_scenario(name, settings=settings)
+    draft = draft_case(scenario, base_dir=base_dir)
+    everyone = draft.survey()
+    case = draft.case(everyone)
     click.echo(
-        f"{case.name} is valid: {len(population)} prosumers "
-        f"({int(population.has_generator.sum())} with generation, "
-        f"{int(population.has_battery.sum())} with a battery), "
+        f"{case.name} is valid: {everyone.prosumers} prosumers "
+        f"({everyone.generators} with generation, {everyone.batteries} with a battery), "
         f"{case.network.n_buses} buses, {case.network.n_lines} lines "
         f"({case.rows.n_rows} limits that can bind), "
         f"{case.n_periods} periods of {case.period_hours:g} h"

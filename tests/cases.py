@@ -7,6 +7,7 @@ import numpy as np
 from raygrid.grid.limits import line_rows
 from raygrid.grid.network import Network
 from raygrid.grid.ptdf import PtdfFactor
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.scenario.case import Case
 
@@ -46,7 +47,7 @@ def battery_behind_a_line(fixed_load_kw: float = 2.0, limit_kw: float = 1.5) -> 
         name="battery-behind-a-line",
         network=network,
         rows=line_rows(network, factor, n_periods),
-        population=people,
+        community=GivenCommunity(people),
         grid=grid,
         period_hours=1.0,
         currency="EUR",
@@ -109,7 +110,7 @@ def small_case(n: int = 25, n_periods: int = 12, seed: int = 1, limit_kw: float 
         name="small",
         network=network,
         rows=line_rows(network, PtdfFactor(network), n_periods),
-        population=people,
+        community=GivenCommunity(people),
         grid=GridConnection(
             np.where(sun > 0.5, 0.12, 0.20), np.full(n_periods, 0.03), wide, wide, 3.0 * n
         ),

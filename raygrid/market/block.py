@@ -32,11 +32,9 @@ from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.grid_agent import grid_cost_rate, grid_dual_value, solve_grid
 from raygrid.prosumer.limits import injection_range
 from raygrid.prosumer.local import LocalSolver
-from raygrid.prosumer.population import GridConnection, Population
+from raygrid.prosumer.population import ROWS_AT_A_TIME, GridConnection, Prosumers
+from raygrid.prosumer.sums import add_by_bus
 from raygrid.prosumer.valuation import dual_value, welfare_rate
-
-CHUNK = 2048
-"""Prosumers per compiled call: small enough for the cache, large enough to hide the call."""
 
 KEPT_VALUES = 1_000_000
 """A block of at most this many values p keeps its solved dispatch rather than solving again."""
@@ -117,7 +115,7 @@ class ProsumerBlock:
     ----------
     host : int
         Number of the host, the sender of its messages.
-    population : Population
+    population : Prosumers
         The block's prosumers.
     grid : GridConnection or None
         The grid connection, in the one block that carries it.
@@ -136,7 +134,7 @@ class ProsumerBlock:
     def __init__(
         self,
         host: int,
-        population: Population,
+        population: Prosumers,
         grid: GridConnection | None,
         slack: int,
         period_hours: float,
@@ -195,7 +193,7 @@ class ProsumerBlock:
     def chunks(self) -> list[tuple[int, int]]:
         """Start and stop of the chunks that compiled calls work on."""
         n = len(self.population)
-        size = min(CHUNK, max(1, -(-n // self._threads)))
+        size = min(ROWS_AT_A_TIME, max(1, -(-n // self._threads)))
         return [(k, min(k + size, n)) for k in range(0, n, size)]
 
     def summary(self) -> HostSummary:
@@ -206,9 +204,9 @@ class ProsumerBlock:
         low = np.zeros((n_buses, n_periods), dtype=np.int64)
         high = np.zeros_like(low)
         for start, stop in self.chunks():
-            p_min, p_max = injection_range(self.population.take(slice(start, stop)))
-            np.add.at(low, self.bus_row[start:stop], quantise(p_min))
-            np.add.at(high, self.bus_row[start:stop], quantise(p_max))
+            p_min, p_max = injection_range(self.population.rows(start, stop))
+            add_by_bus(self.bus_row[start:stop], p_min, low)
+            add_by_bus(self.bus_row[start:stop], p_max, high)
         agents = len(self.population)
         if self.grid is not None:
             down, up = self.grid.export_limit_kw, self.grid.import_limit_kw
@@ -259,12 +257,12 @@ class ProsumerBlock:
         tiers = (np.zeros(self.n_periods, np.bool_), np.ones(self.n_periods, np.bool_))
         for start, stop in self.chunks():
             dispatch = self._solved(start, stop)
-            part, rows = self.population.take(slice(start, stop)), self.bus_row[start:stop]
-            np.add.at(p_sum, rows, quantise(dispatch.p_kw))
+            part, rows = self.population.rows(start, stop), self.bus_row[start:stop]
+            add_by_bus(rows, dispatch.p_kw, p_sum)
             own = [room for whole in tiers for room in headroom(part, dispatch, whole)]
             own += room_cost(part, dispatch)
             for total, room in zip(rooms, own, strict=True):
-                np.add.at(total, rows, quantise(room))
+                add_by_bus(rows, room, total)
         if self.grid is not None:
             p_sum[self.slack_row] += quantise(self.grid_p_kw)
             own = [
@@ -279,7 +277,7 @@ class ProsumerBlock:
         """The block's batteries with the schedules of the last round, the most powerful ones."""
         return Batteries.gather(
             [
-                Batteries.of(self.population.take(slice(start, stop)), self._solved(start, stop))
+                Batteries.of(self.population.rows(start, stop), self._solved(start, stop))
                 for start, stop in self.chunks()
             ]
         )
@@ -293,7 +291,7 @@ class ProsumerBlock:
             How the operator moves the block's buses.
         """
         for start, stop in self.chunks():
-            part, dispatch = self.population.take(slice(start, stop)), self._solved(start, stop)
+            part, dispatch = self.population.rows(start, stop), self._solved(start, stop)
             if message.batteries is not None and message.soc_kwh is not None:
                 dispatch = apply_batteries(part, dispatch, message.batteries, message.soc_kwh)
             moved = apply_delta(
@@ -339,9 +337,9 @@ class ProsumerBlock:
         cost, sold = (np.zeros(self.n_periods, dtype=np.int64) for _ in range(2))
         welfare = 0
         for start, stop, dispatch in self.final_chunks(message):
-            part = self.population.take(slice(start, stop))
+            part = self.population.rows(start, stop)
             rows = self.bus_row[start:stop]
-            np.add.at(p_sum, rows, quantise(dispatch.p_kw))
+            add_by_bus(rows, dispatch.p_kw, p_sum)
             welfare += int(quantise(welfare_rate(part, dispatch)).sum())
             sums = seller_sums(part, dispatch)
             cost += sums[0]

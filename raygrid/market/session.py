@@ -144,18 +144,20 @@ def local_exchange(
     options : ClearingOptions
         Settings.
     hosts : sequence of (n,) int64 or None
-        Rows of the population that each block takes; None is one block for all. The first
-        block carries the grid connection.
+        Rows of the population that each block takes; None is one block for all, by bus and id.
+        The first block carries the grid connection.
     threads : int
         Threads for the local solves of a block.
     """
     pi = initial_pi(case, options)
     if hosts is None:
-        hosts = [np.argsort(case.population.bus, kind="stable")]
+        parts = [case.part(0, len(case.community))]
+    else:
+        parts = [case.population.take(rows) for rows in hosts]
     blocks = [
         ProsumerBlock(
             k,
-            case.population.take(rows),
+            part,
             case.grid if k == 0 else None,
             case.network.slack,
             case.period_hours,
@@ -163,7 +165,7 @@ def local_exchange(
             pi,
             threads,
         )
-        for k, rows in enumerate(hosts)
+        for k, part in enumerate(parts)
     ]
     return LocalExchange(blocks, _operator(case, options, blocks, pi), case.period_hours)
 

@@ -20,7 +20,6 @@ WORK_ROWS = N_OUT + SCRATCH_SIZE
 
 @compiled_in_place
 def solve_rows(
-    first: int,
     target: FloatArray,
     rho: FloatArray,
     period_hours: float,
@@ -41,31 +40,29 @@ def solve_rows(
     axis: FloatArray,
     scratch: FloatArray,
 ) -> None:
-    """Solve the local problems of rows ``first ...``, as many as `target` has.
+    """Solve the local problems of n prosumers.
 
     Parameters
     ----------
-    first : int
-        Population row of the first target.
     target : (n, T) float64
         ADMM targets a [kW].
     rho : (n,) float64
         Penalties rho_i.
     period_hours : float
         dt [h].
-    units : (N, 14) float64
+    units : (n, 14) float64
         Scalar parameters, columns as `raygrid.prosumer.units.KERNEL_COLUMNS`.
-    x_min, x_max, y_min, y_max, fixed_load : (N, T) float64
-        Profiles of the whole population [kW].
+    x_min, x_max, y_min, y_max, fixed_load : (n, T) float64
+        Profiles [kW].
     out_p : (n, T) float64
         Receives the net injections [kW].
     detail : (6, n, T) or (6, 0, T) float64
         Receives generation, demand, charge, discharge, state of charge and stored value,
         where n rows are given. A battery's path then starts from where the last call without
         detail started from, which gives its bits again; otherwise from that call's path.
-    flags : (N,) uint8
+    flags : (n,) uint8
         Receives a `SolveFlag` per row.
-    battery : (N,) int64
+    battery : (n,) int64
         Number of a row's battery, where it has one.
     turn : (M,) uint8
         Which of a battery's two kept paths is the newer.
@@ -78,17 +75,16 @@ def solve_rows(
     n, n_periods = target.shape
     want_detail = detail.shape[1] > 0
     need, charge, discharge, soc, value = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    for row in range(n):
-        i = first + row
+    for i in range(n):
         alpha, beta, omega, delta = units[i, 0], units[i, 1], units[i, 2], units[i, 3]
         has_battery = units[i, 8] > 0.0 or units[i, 9] > 0.0
         for t in range(n_periods):
-            need[t] = target[row, t] + fixed_load[i, t]
+            need[t] = target[i, t] + fixed_load[i, t]
         if has_battery:
             k = battery[i]
             old = 1 - turn[k] if want_detail else int(turn[k])
             flags[i] = solve_storage(
-                need, rho[row], period_hours, units[i], x_min[i], x_max[i], y_min[i], y_max[i],
+                need, rho[i], period_hours, units[i], x_min[i], x_max[i], y_min[i], y_max[i],
                 charge, discharge, soc, value, kept_ends[k, old], kept_levels[k, old],
                 not want_detail, kept_ends[k, 1 - old], kept_levels[k, 1 - old],
                 unit, axis, scratch[N_OUT:],
@@ -98,20 +94,20 @@ def solve_rows(
         for t in range(n_periods):
             net = discharge[t] - charge[t] if has_battery else 0.0
             x, y = device_response(
-                need[t] - net, rho[row], alpha, beta, omega, delta,
+                need[t] - net, rho[i], alpha, beta, omega, delta,
                 x_min[i, t], x_max[i, t], y_min[i, t], y_max[i, t],
             )  # fmt: skip
-            out_p[row, t] = x - y - fixed_load[i, t] + net
+            out_p[i, t] = x - y - fixed_load[i, t] + net
             if want_detail:
-                detail[0, row, t] = x
-                detail[1, row, t] = y
+                detail[0, i, t] = x
+                detail[1, i, t] = y
                 if has_battery:
-                    detail[2, row, t] = charge[t]
-                    detail[3, row, t] = discharge[t]
-                    detail[4, row, t] = soc[t]
-                    detail[5, row, t] = value[t]
+                    detail[2, i, t] = charge[t]
+                    detail[3, i, t] = discharge[t]
+                    detail[4, i, t] = soc[t]
+                    detail[5, i, t] = value[t]
                 else:
-                    detail[2, row, t] = 0.0
-                    detail[3, row, t] = 0.0
-                    detail[4, row, t] = units[i, 6]
-                    detail[5, row, t] = 0.0
+                    detail[2, i, t] = 0.0
+                    detail[3, i, t] = 0.0
+                    detail[4, i, t] = units[i, 6]
+                    detail[5, i, t] = 0.0

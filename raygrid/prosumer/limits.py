@@ -11,6 +11,7 @@ from raygrid.prosumer.population import (
     UNIT_FIELDS,
     GridConnection,
     Population,
+    Prosumers,
 )
 
 SLACK_KWH = 1e-9
@@ -166,7 +167,7 @@ def check_population(
         check_terminal_charge(population, period_hours, where)
 
 
-def check_terminal_charge(population: Population, period_hours: float, where: str) -> None:
+def check_terminal_charge(population: Prosumers, period_hours: float, where: str) -> None:
     """Refuse a terminal charge that full charging over the horizon does not reach.
 
     Parameters
@@ -218,7 +219,7 @@ def _check_shapes(population: Population, where: str) -> None:
 class _Refusal:
     """Raises for the first entry of a column that a mask marks as wrong."""
 
-    def __init__(self, population: Population, where: str) -> None:
+    def __init__(self, population: Prosumers, where: str) -> None:
         self.population = population
         self.where = where
 

@@ -12,7 +12,7 @@ from raygrid.prosumer.compiled import frozen_view
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.kernels import WORK_ROWS, solve_rows
 from raygrid.prosumer.limits import check_terminal_charge
-from raygrid.prosumer.population import Population
+from raygrid.prosumer.population import Prosumers
 from raygrid.prosumer.storage_path import OPTIMAL, SIMULTANEOUS, UNREACHABLE
 from raygrid.prosumer.stored_value import AXIS_SIZE, UNIT_SIZE
 from raygrid.prosumer.units import kernel_profiles, kernel_units
@@ -37,8 +37,8 @@ class LocalSolver:
 
     Parameters
     ----------
-    population : Population
-        The prosumers; its arrays are not copied where they are contiguous float64.
+    population : Prosumers
+        The prosumers; profiles are not copied where they are contiguous float64.
     period_hours : float
         Period length dt [h].
 
@@ -48,7 +48,7 @@ class LocalSolver:
         If the period length is not positive or a terminal charge is out of reach.
     """
 
-    def __init__(self, population: Population, period_hours: float) -> None:
+    def __init__(self, population: Prosumers, period_hours: float) -> None:
         if not (np.isfinite(period_hours) and period_hours > 0):
             raise InputError(
                 f"period length {period_hours} h", "period_hours", "give a positive length"
@@ -57,7 +57,6 @@ class LocalSolver:
         self.period_hours = float(period_hours)
         check_terminal_charge(population, period_hours, "population")
         self._units = kernel_units(population)
-        self._profiles = kernel_profiles(population)
         self._flags = np.zeros(len(population), dtype=np.uint8)
         self._battery = np.cumsum(population.has_battery, dtype=np.int64) - 1
         n_batteries = int(np.count_nonzero(population.has_battery))
@@ -155,17 +154,17 @@ class LocalSolver:
             )
         if out_p_kw.dtype != np.float64 or not out_p_kw.flags.c_contiguous:
             raise ValueError("out_p_kw must be C-contiguous float64")
+        part = slice(start, stop)
         solve_rows(
-            start,
             frozen_view(target_kw),
             frozen_view(rho),
             self.period_hours,
-            self._units,
-            *self._profiles,
+            self._units[part],
+            *kernel_profiles(self.population, start, stop),
             out_p_kw,
             detail,
-            self._flags,
-            self._battery,
+            self._flags[part],
+            self._battery[part],
             self._turn,
             self._kept_ends,
             self._kept_levels,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,10 +24,15 @@ PROFILE_FIELDS = (
     "generation_min_kw", "generation_limit_kw", "demand_min_kw", "demand_limit_kw", "fixed_load_kw",
 )  # fmt: skip
 
+Profiles = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
+
+ROWS_AT_A_TIME = 2048
+"""Prosumers per compiled call: small enough for the cache, large enough to hide the call."""
+
 
 @dataclass(frozen=True)
-class Population:
-    """N prosumers over T periods; what a prosumer lacks is 0 (its efficiencies are then 1).
+class Prosumers(ABC):
+    """What is one number a prosumer; what a prosumer lacks is 0 (its efficiencies are then 1).
 
     A prosumer's net injection is
     ``p = generation - elastic demand - fixed load + discharge - charge`` and its cost rate
@@ -39,7 +46,7 @@ class Population:
     bus : (N,) int64
         Position of the prosumer's bus in the network.
     size_weight : (N,) float64
-        ADMM size weight w_i, see `raygrid.prosumer.size`.
+        ADMM size weight w_i, see `raygrid.prosumer.size`; 0 where it is not set yet.
     alpha : (N,) float64
         Quadratic generation cost [currency/kW^2/h].
     beta : (N,) float64
@@ -58,12 +65,6 @@ class Population:
         Efficiencies in (0, 1].
     cycle_cost_per_kwh : (N,) float64
         Cost of charge and discharge alike (lambda_cd of 3-15) [currency/kWh].
-    generation_min_kw, generation_limit_kw : (N, T) float64
-        Generation limits (3-5, 3-6) [kW].
-    demand_min_kw, demand_limit_kw : (N, T) float64
-        Elastic demand limits (3-8, 3-9) [kW].
-    fixed_load_kw : (N, T) float64
-        Load that must be served [kW].
     """
 
     prosumer_id: IntArray
@@ -83,24 +84,72 @@ class Population:
     eta_charge: FloatArray
     eta_discharge: FloatArray
     cycle_cost_per_kwh: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.prosumer_id)
+
+    @property
+    def has_battery(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(N,) bool: who has a battery that can move any power."""
+        return (self.charge_max_kw > 0) | (self.discharge_max_kw > 0)
+
+    @property
+    @abstractmethod
+    def n_periods(self) -> int:
+        """Number of periods T."""
+
+    @abstractmethod
+    def profiles(self, start: int, stop: int) -> Profiles:
+        """The five (stop - start, T) profiles of these rows, in the order of `PROFILE_FIELDS`."""
+
+    def rows(self, start: int, stop: int) -> Population:
+        """These rows with all their profiles."""
+        part = slice(start, stop)
+        arrays: dict[str, Any] = {name: getattr(self, name)[part] for name in UNIT_FIELDS}
+        arrays |= zip(PROFILE_FIELDS, self.profiles(start, stop), strict=True)
+        return Population(**arrays)
+
+    def blocks(self, size: int = ROWS_AT_A_TIME) -> Iterator[Population]:
+        """All rows in turn, a few at a time."""
+        for start in range(0, len(self), size):
+            yield self.rows(start, min(start + size, len(self)))
+
+
+@dataclass(frozen=True)
+class Population(Prosumers):
+    """N prosumers over T periods with every value of their profiles.
+
+    Attributes
+    ----------
+    generation_min_kw, generation_limit_kw : (N, T) float64
+        Generation limits (3-5, 3-6) [kW].
+    demand_min_kw, demand_limit_kw : (N, T) float64
+        Elastic demand limits (3-8, 3-9) [kW].
+    fixed_load_kw : (N, T) float64
+        Load that must be served [kW].
+    """
+
     generation_min_kw: FloatArray
     generation_limit_kw: FloatArray
     demand_min_kw: FloatArray
     demand_limit_kw: FloatArray
     fixed_load_kw: FloatArray
 
-    def __len__(self) -> int:
-        return len(self.prosumer_id)
-
     @property
     def n_periods(self) -> int:
         """Number of periods T."""
         return int(self.fixed_load_kw.shape[1])
 
-    @property
-    def has_battery(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """(N,) bool: who has a battery that can move any power."""
-        return (self.charge_max_kw > 0) | (self.discharge_max_kw > 0)
+    def profiles(self, start: int, stop: int) -> Profiles:
+        """Views of the rows' profiles."""
+        part = slice(start, stop)
+        return (
+            self.generation_min_kw[part],
+            self.generation_limit_kw[part],
+            self.demand_min_kw[part],
+            self.demand_limit_kw[part],
+            self.fixed_load_kw[part],
+        )
 
     @property
     def has_generator(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 
-from raygrid.arrays import FloatArray
-from raygrid.prosumer.population import GridConnection, Population
+from raygrid.arrays import QUANTUM, FloatArray
+from raygrid.prosumer.population import GridConnection, Population, Prosumers
+
+if TYPE_CHECKING:
+    from raygrid.prosumer.survey import Survey
+
+AnyProsumers = TypeVar("AnyProsumers", bound=Prosumers)
 
 SLOPE = 0.2
 """Response of price-setting devices, as a part of their range over the price level: measured,
@@ -17,35 +25,74 @@ BATTERY_SHARE = 0.5
 """Part of a battery's power that counts: its energy does not let it move all day."""
 
 
-def price_level(population: Population, grid: GridConnection | None) -> float:
-    """A typical price of the market, to tell how strongly its agents respond to one.
+def first_price(population: Population) -> FloatArray:
+    """What a prosumer's first kWh is worth: a scale of the prices that it responds to.
 
     Parameters
     ----------
     population : Population
         The prosumers.
+
+    Returns
+    -------
+    (N,) float64
+        Magnitude of the marginal utility of elastic demand at its least; where there is none,
+        of the marginal cost of full generation [currency/kWh].
+    """
+    p = population
+    willing = p.omega / (1.0 + p.demand_min_kw.min(axis=1)) - p.delta
+    cost = p.beta + 2.0 * p.alpha * p.generation_limit_kw.max(axis=1)
+    return np.asarray(np.abs(np.where(p.has_elastic_demand, willing, cost)))
+
+
+def price_level(survey: Survey, grid: GridConnection | None) -> float:
+    """A typical price of the market, to tell how strongly its agents respond to one.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of all prosumers.
     grid : GridConnection or None
         The grid connection.
 
     Returns
     -------
     float
-        Mean import price where it is a tariff; else the mean of what elastic demand pays at most
-        for its first kWh; else the mean marginal cost of full generation [currency/kWh].
+        Mean import price where it is a tariff; else the mean `first_price` of those with elastic
+        demand; else that of those who generate [currency/kWh].
     """
     if grid is not None and not grid.import_is_penalty:
         level = float(np.abs(grid.import_price_per_kwh).mean())
         if level > 0:
             return level
-    elastic, generates = population.has_elastic_demand, population.has_generator
-    if elastic.any():
-        least = population.demand_min_kw[elastic].min(axis=1)
-        first = population.omega[elastic] / (1.0 + least) - population.delta[elastic]
-    else:
-        most = population.generation_limit_kw[generates].max(axis=1)
-        first = population.beta[generates] + 2.0 * population.alpha[generates] * most
-    level = float(np.abs(first).mean()) if len(first) else 0.0
+    total, count = survey.cost_quanta, survey.generating
+    if survey.elastic:
+        total, count = survey.willingness_quanta, survey.elastic
+    level = total * QUANTUM / count if count else 0.0
     return level if level > 0 else 1.0
+
+
+def flexible_power(population: Population) -> FloatArray:
+    """Power that each prosumer can choose.
+
+    Parameters
+    ----------
+    population : Population
+        The prosumers.
+
+    Returns
+    -------
+    (N,) float64
+        Mean range of generation and elastic demand, plus `BATTERY_SHARE` of the battery's power
+        range, at least `LEAST_RANGE_KW` [kW].
+    """
+    # Plain sums over one row each, contiguous, so that a weight depends neither on who stands
+    # beside nor on how the table lies in memory.
+    flexible = population.generation_limit_kw - population.generation_min_kw
+    flexible = flexible + population.demand_limit_kw - population.demand_min_kw
+    mean = np.ascontiguousarray(flexible).sum(axis=1) / population.n_periods
+    battery = population.charge_max_kw + population.discharge_max_kw
+    return np.asarray(np.maximum(mean + BATTERY_SHARE * battery, LEAST_RANGE_KW))
 
 
 def flexibility_weight(population: Population, price_per_kwh: float) -> FloatArray:
@@ -66,13 +113,23 @@ def flexibility_weight(population: Population, price_per_kwh: float) -> FloatArr
     Returns
     -------
     (N,) float64
-        Mean range of generation and elastic demand, plus `BATTERY_SHARE` of the battery's power
-        range, at least `LEAST_RANGE_KW`, times `SLOPE` over the price.
+        `flexible_power` times `SLOPE` over the price.
     """
-    # Plain sums over one row each, so that a weight does not depend on who stands beside.
-    flexible = population.generation_limit_kw - population.generation_min_kw
-    flexible = flexible + population.demand_limit_kw - population.demand_min_kw
-    mean = flexible.sum(axis=1) / population.n_periods
-    battery = population.charge_max_kw + population.discharge_max_kw
-    power = np.maximum(mean + BATTERY_SHARE * battery, LEAST_RANGE_KW)
-    return np.asarray(power * (SLOPE / price_per_kwh))
+    return flexible_power(population) * (SLOPE / price_per_kwh)
+
+
+def with_weights(prosumers: AnyProsumers, price_per_kwh: float) -> AnyProsumers:
+    """The prosumers with the weights that are given, and `flexibility_weight` where none is.
+
+    Parameters
+    ----------
+    prosumers : Prosumers
+        Weights of 0 are not given.
+    price_per_kwh : float
+        Typical price [currency/kWh].
+    """
+    given = prosumers.size_weight
+    if (given > 0).all():
+        return prosumers
+    found = [flexibility_weight(block, price_per_kwh) for block in prosumers.blocks()]
+    return replace(prosumers, size_weight=np.where(given > 0, given, np.concatenate(found)))

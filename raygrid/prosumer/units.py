@@ -6,7 +6,7 @@ import numpy as np
 
 from raygrid.arrays import FloatArray
 from raygrid.prosumer.compiled import frozen_view
-from raygrid.prosumer.population import Population
+from raygrid.prosumer.population import Profiles, Prosumers
 
 KERNEL_COLUMNS = (
     "alpha", "beta", "omega", "delta",
@@ -17,19 +17,18 @@ KERNEL_COLUMNS = (
 """Order in which the kernels take a prosumer's scalar parameters."""
 
 
-def kernel_units(population: Population) -> FloatArray:
+def kernel_units(population: Prosumers) -> FloatArray:
     """(N, 14) read-only scalar parameters, columns as `KERNEL_COLUMNS`."""
     return frozen_view(np.stack([getattr(population, name) for name in KERNEL_COLUMNS], axis=1))
 
 
-def kernel_profiles(
-    population: Population,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """The (N, T) generation and demand limits and fixed load, read-only, as kernels take them."""
+def kernel_profiles(population: Prosumers, start: int, stop: int) -> Profiles:
+    """The profiles of rows start:stop, read-only, as kernels take them."""
+    x_min, x_max, y_min, y_max, fixed = population.profiles(start, stop)
     return (
-        frozen_view(population.generation_min_kw),
-        frozen_view(population.generation_limit_kw),
-        frozen_view(population.demand_min_kw),
-        frozen_view(population.demand_limit_kw),
-        frozen_view(population.fixed_load_kw),
+        frozen_view(x_min),
+        frozen_view(x_max),
+        frozen_view(y_min),
+        frozen_view(y_max),
+        frozen_view(fixed),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from raygrid.arrays import FloatArray
 from raygrid.prosumer.compiled import compiled, frozen_view, inner
 from raygrid.prosumer.dispatch import Dispatch
-from raygrid.prosumer.population import Population
+from raygrid.prosumer.population import Population, Prosumers
 from raygrid.prosumer.units import kernel_profiles, kernel_units
 
 
@@ -45,7 +45,7 @@ def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
 
 
 def price_response(
-    population: Population, start: int, stop: int, price_per_kwh: FloatArray
+    population: Prosumers, start: int, stop: int, price_per_kwh: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Generation and elastic demand that are best at given prices, batteries aside.
 
@@ -53,7 +53,7 @@ def price_response(
 
     Parameters
     ----------
-    population : Population
+    population : Prosumers
         The prosumers.
     start, stop : int
         Population rows.
@@ -65,18 +65,20 @@ def price_response(
     generation_kw, demand_kw : (n, T) float64
         Powers [kW].
     """
+    part = population.rows(start, stop)
     generation = np.empty(price_per_kwh.shape)
     demand = np.empty(price_per_kwh.shape)
     rates = np.empty(stop - start)
     _dual_rows(
-        start, frozen_view(price_per_kwh), frozen_view(np.zeros(price_per_kwh.shape)), 1.0,
-        kernel_units(population), *kernel_profiles(population), generation, demand, rates,
+        frozen_view(price_per_kwh), frozen_view(np.zeros(price_per_kwh.shape)), 1.0,
+        kernel_units(part), *kernel_profiles(part, 0, stop - start),
+        generation, demand, rates,
     )  # fmt: skip
     return generation, demand
 
 
 def dual_value(
-    population: Population,
+    population: Prosumers,
     start: int,
     stop: int,
     price_per_kwh: FloatArray,
@@ -90,7 +92,7 @@ def dual_value(
 
     Parameters
     ----------
-    population : Population
+    population : Prosumers
         The prosumers.
     start, stop : int
         Population rows.
@@ -113,11 +115,13 @@ def dual_value(
             f"prices {price_per_kwh.shape}, stored values {stored_value_per_kwh.shape} "
             f"for rows x periods {shape}"
         )
+    part = population.rows(start, stop)
     rates = np.empty(n)
     unused = np.empty((0, 0))
     _dual_rows(
-        start, frozen_view(price_per_kwh), frozen_view(stored_value_per_kwh), period_hours,
-        kernel_units(population), *kernel_profiles(population), unused, unused, rates,
+        frozen_view(price_per_kwh), frozen_view(stored_value_per_kwh), period_hours,
+        kernel_units(part), *kernel_profiles(part, 0, stop - start),
+        unused, unused, rates,
     )  # fmt: skip
     return rates
 
@@ -163,7 +167,6 @@ def _welfare_rows(
 
 @compiled
 def _dual_rows(
-    first: int,
     price: FloatArray,
     stored_value: FloatArray,
     period_hours: float,
@@ -179,12 +182,11 @@ def _dual_rows(
 ) -> None:
     n, n_periods = price.shape
     want_powers = generation.shape[0] > 0
-    for row in range(n):
-        i = first + row
+    for i in range(n):
         alpha, beta, omega, delta = units[i, 0], units[i, 1], units[i, 2], units[i, 3]
         rate = -units[i, 13] * n_periods if _has_generator(x_max, i) else 0.0
         for t in range(n_periods):
-            pay = price[row, t]
+            pay = price[i, t]
             x = x_max[i, t] if pay > beta else x_min[i, t]
             if alpha > 0.0:
                 x = min(max((pay - beta) / (2.0 * alpha), x_min[i, t]), x_max[i, t])
@@ -195,15 +197,15 @@ def _dual_rows(
             rate += pay * (x - y - fixed_load[i, t])
             rate += _device_rate(x, y, alpha, beta, omega, delta)
             if want_powers:
-                generation[row, t] = x
-                demand[row, t] = y
+                generation[i, t] = x
+                demand[i, t] = y
         charge_max, discharge_max = units[i, 8], units[i, 9]
         if charge_max > 0.0 or discharge_max > 0.0:
             stock = 0.0  # of the state of charge that is free once (3-11) is dualised
             previous = 0.0
             for t in range(n_periods):
-                value = stored_value[row, t]
-                pay = price[row, t]
+                value = stored_value[i, t]
+                pay = price[i, t]
                 rate += charge_max * max(value * units[i, 10] - pay - units[i, 12], 0.0)
                 rate += discharge_max * max(pay - value / units[i, 11] - units[i, 12], 0.0)
                 step = value - previous
@@ -215,4 +217,4 @@ def _dual_rows(
             floor = max(units[i, 4], units[i, 7])
             stock -= previous * (floor if previous > 0.0 else units[i, 5])
             rate += stock / period_hours
-        rates[row] = rate
+        rates[i] = rate

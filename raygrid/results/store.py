@@ -17,8 +17,8 @@ from raygrid.results.folder import FolderWriter
 from raygrid.results.summary import Summary
 from raygrid.schemas import SORT_KEYS, conform
 
-MERGE_ROWS = 2_000_000
-"""Parts of fewer rows in all become one file (48 bytes a row at most, so about 200 MB)."""
+MERGE_ROWS = 500_000
+"""Parts of fewer rows in all become one file; they are sorted here, in some 150 MB."""
 
 PTDF_CELLS = 1_000_000
 """A PTDF with more cells is not stored; the network table gives it back."""

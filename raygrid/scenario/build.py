@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raygrid.arrays import FloatArray
+from raygrid.arrays import QUANTUM, FloatArray
 from raygrid.errors import InputError
 from raygrid.files import data_path
 from raygrid.grid.checks import check_network
@@ -18,9 +18,10 @@ from raygrid.grid.limits import line_rows, stack_rows, voltage_rows
 from raygrid.grid.network import Network
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.grid.voltage import VoltageModel, lindistflow
-from raygrid.prosumer.limits import bus_ranges, bus_sums, check_population, injection_range
-from raygrid.prosumer.population import GridConnection, Population
-from raygrid.prosumer.size import flexibility_weight, price_level
+from raygrid.prosumer.community import Community, GivenCommunity
+from raygrid.prosumer.population import GridConnection
+from raygrid.prosumer.size import SLOPE, price_level
+from raygrid.prosumer.survey import Survey, SurveyedRecipe
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import (
     BuiltinNetwork,
@@ -33,7 +34,7 @@ from raygrid.scenario.config import (
     Tariffs,
     Voltage,
 )
-from raygrid.scenario.households import draw_community, read_households
+from raygrid.scenario.households import drawn_community, read_households
 from raygrid.scenario.load import load_scenario
 from raygrid.scenario.resample import resample
 from raygrid.scenario.tables import read_network, read_population, read_tariffs
@@ -60,7 +61,132 @@ def load_case(
 
 
 def build_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> Case:
-    """Build the case of one market day.
+    """Build the case of one market day; see `draft_case`."""
+    return draft_case(scenario, base_dir=base_dir, day=day).surveyed()
+
+
+@dataclass(frozen=True)
+class CaseDraft:
+    """A case before anybody has looked at all of its prosumers.
+
+    Limits, size weights and the grid connection follow from sums over them, which whoever has
+    the prosumers can add up part by part: `case(joined(surveys))` is the same case, bit for bit,
+    however they are split.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What was authored.
+    network : Network
+        The network as its source has it.
+    community : Community
+        The prosumers.
+    other_days : tuple of Community
+        They on other market days, where limits follow from the loads of all days.
+    tariffs : dict of str to (T,) float64, or None
+        Prices of the grid connection and those of its limits that are given.
+    grid_weight : float or None
+        Size weight of the grid connection, where a table gives one.
+    """
+
+    scenario: Scenario
+    network: Network
+    community: Community
+    other_days: tuple[Community, ...]
+    tariffs: dict[str, FloatArray] | None
+    grid_weight: float | None
+
+    @property
+    def name(self) -> str:
+        """The scenario's name."""
+        return self.scenario.name
+
+    @property
+    def n_periods(self) -> int:
+        """Number of periods T."""
+        return self.scenario.horizon.periods
+
+    def recipe(self, start: int, stop: int) -> SurveyedRecipe:
+        """How to build and survey the prosumers at these positions by bus and id."""
+        return SurveyedRecipe(
+            self.community.recipe(start, stop),
+            tuple(other.recipe(start, stop) for other in self.other_days),
+            self.network.n_buses,
+            population_source(self.scenario),
+            self.scenario.horizon.dt,
+        )
+
+    def survey(self) -> Survey:
+        """Survey all prosumers here."""
+        recipe = self.recipe(0, len(self.community))
+        return recipe.survey(recipe.prosumers.build())
+
+    def surveyed(self) -> Case:
+        """The case, all prosumers surveyed here."""
+        return self.case(self.survey())
+
+    def case(self, everyone: Survey) -> Case:
+        """The case, from the survey of all prosumers.
+
+        Raises
+        ------
+        InputError
+            If limits and prosumers do not fit together.
+        """
+        scenario, horizon = self.scenario, self.scenario.horizon
+        grid = None
+        if self.tariffs is not None:
+            grid = _grid(scenario, self.tariffs, everyone)
+        level = price_level(everyone, grid)
+        if grid is not None:
+            grid = replace(grid, size_weight=self._grid_weight(grid, everyone, level))
+        network, factor = _set_limits(
+            scenario, self.network, everyone.prosumers, everyone.fixed_load_kw
+        )
+        p_min, p_max = everyone.p_min_kw, everyone.p_max_kw
+        if grid is not None:
+            p_min[network.slack] -= grid.export_limit_kw
+            p_max[network.slack] += grid.import_limit_kw
+        rows = line_rows(network, factor, horizon.periods, p_min, p_max)
+        fixed_bus = everyone.fixed_load_kw[:, : horizon.periods]
+        reactive = fixed_bus * math.tan(math.acos(scenario.population.power_factor))
+        if scenario.voltage is not None:
+            limits = scenario.voltage
+            voltages = voltage_rows(
+                network,
+                limits.v_min_pu,
+                limits.v_max_pu,
+                -reactive,
+                model=_voltage_model(limits, network, fixed_bus, reactive),
+                p_min_kw=p_min,
+                p_max_kw=p_max,
+            )
+            rows = stack_rows(rows, voltages)
+        return Case(
+            name=scenario.name,
+            network=network,
+            rows=rows,
+            community=self.community,
+            grid=grid,
+            period_hours=horizon.dt,
+            currency=scenario.currency,
+            reactive_load_kvar=reactive,
+            price_level=level,
+            notes=scenario.notes,
+        )
+
+    def _grid_weight(self, grid: GridConnection, everyone: Survey, level: float) -> float:
+        """Size weight of the grid connection, unless given a share of all prosumers'."""
+        given = None if self.scenario.tariffs is None else self.scenario.tariffs.size_weight
+        if given or self.grid_weight:
+            return given or self.grid_weight or 0.0
+        share = PENALTY_GRID_WEIGHT_SHARE if grid.import_is_penalty else GRID_WEIGHT_SHARE
+        weight = everyone.weight_quanta + everyone.power_quanta * (SLOPE / level)
+        return share * weight * QUANTUM
+
+
+def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft:
+    """Read all files of a scenario and make ready for building the case of one market day.
 
     Parameters
     ----------
@@ -73,7 +199,7 @@ def build_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> Case:
 
     Returns
     -------
-    Case
+    CaseDraft
         Depends on the scenario, its data and its seed alone.
 
     Raises
@@ -82,59 +208,29 @@ def build_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> Case:
         If data are missing or do not fit together.
     """
     horizon = scenario.horizon
-    first_hour = day * horizon.periods * horizon.dt
+    hours = horizon.periods * horizon.dt
     network, weight = _read_network(scenario, base_dir)
-    population, grid_weight = _build_population(scenario, base_dir, network, weight, first_hour)
-    source = getattr(scenario.population, "prosumers", None) or f"{scenario.name}:population"
-    given = population.size_weight
-    population = replace(population, size_weight=np.where(given > 0, given, 1.0))
-    check_population(population, network.n_buses, source, horizon.dt)
-    grid = None
-    if scenario.tariffs is None and grid_weight is not None:
-        raise InputError(
-            "a row of role 'grid', but no `tariffs`", source, "add the section or leave the row out"
-        )
+    community, grid_weight = _community(scenario, base_dir, network, weight, day * hours)
+    tariffs = None
     if scenario.tariffs is not None:
-        grid = _build_grid(
-            scenario.name,
-            scenario.tariffs,
-            horizon,
-            population,
-            base_dir,
-            first_hour,
+        tariffs = _tariffs(scenario.name, scenario.tariffs, horizon, base_dir, day * hours)
+    elif grid_weight is not None:
+        raise InputError(
+            "a row of role 'grid', but no `tariffs`",
+            population_source(scenario),
+            "add the section or leave the row out",
         )
-    population, grid = _with_size_weights(
-        scenario, replace(population, size_weight=given), grid, grid_weight
-    )
-    fixed_bus = bus_sums(population, population.fixed_load_kw, network.n_buses)
-    all_days = _fixed_load_of_all_days(scenario, base_dir, network, weight, fixed_bus, day)
-    network, factor = _set_limits(scenario, network, len(population), all_days)
-    p_min, p_max = bus_ranges(population, grid, network.n_buses, network.slack)
-    rows = line_rows(network, factor, horizon.periods, p_min, p_max)
-    reactive = fixed_bus * math.tan(math.acos(scenario.population.power_factor))
-    if scenario.voltage is not None:
-        limits = scenario.voltage
-        voltages = voltage_rows(
-            network,
-            limits.v_min_pu,
-            limits.v_max_pu,
-            -reactive,
-            model=_voltage_model(limits, network, fixed_bus, reactive),
-            p_min_kw=p_min,
-            p_max_kw=p_max,
-        )
-        rows = stack_rows(rows, voltages)
-    return Case(
-        name=scenario.name,
-        network=network,
-        rows=rows,
-        population=population,
-        grid=grid,
-        period_hours=horizon.dt,
-        currency=scenario.currency,
-        reactive_load_kvar=reactive,
-        notes=scenario.notes,
-    )
+    # Lines are the same every day, so all days count, on whichever of them the case is.
+    rule, days = scenario.network.limits, [d for d in range(horizon.days) if d != day]
+    if rule is None or rule.fixed_load_margin is None:
+        days = []
+    others = [_community(scenario, base_dir, network, weight, d * hours)[0] for d in days]
+    return CaseDraft(scenario, network, community, tuple(others), tariffs, grid_weight)
+
+
+def population_source(scenario: Scenario) -> str:
+    """Where the prosumers come from, for messages."""
+    return getattr(scenario.population, "prosumers", None) or f"{scenario.name}:population"
 
 
 def _voltage_model(
@@ -152,21 +248,6 @@ def _voltage_model(
         -reactive_kvar.mean(axis=1),
         v_slack_pu=limits.v_slack_pu,
     )
-
-
-def _with_size_weights(
-    scenario: Scenario, population: Population, grid: GridConnection | None, given: float | None
-) -> tuple[Population, GridConnection | None]:
-    """Size weights from each agent's flexibility, unless a table or the tariffs give them."""
-    weight = flexibility_weight(population, price_level(population, grid))
-    if isinstance(scenario.population, TablesPopulation):
-        weight = np.where(population.size_weight > 0, population.size_weight, weight)
-    population = replace(population, size_weight=weight)
-    if grid is None or scenario.tariffs is None:
-        return population, grid
-    share = PENALTY_GRID_WEIGHT_SHARE if grid.import_is_penalty else GRID_WEIGHT_SHARE
-    own = scenario.tariffs.size_weight or given or share * float(weight.sum())
-    return population, replace(grid, size_weight=own)
 
 
 # --- network ---------------------------------------------------------------------------------
@@ -191,30 +272,6 @@ def _read_network(scenario: Scenario, base_dir: Path) -> tuple[Network, FloatArr
     else:
         net = load_pandapower_file(data_path(source.path, base_dir))
     return pandapower_network(net, scenario.name)
-
-
-def _fixed_load_of_all_days(
-    scenario: Scenario,
-    base_dir: Path,
-    network: Network,
-    weight: FloatArray,
-    fixed_bus: FloatArray,
-    day: int,
-) -> FloatArray:
-    """Fixed load per bus over all days (B, days T), where limits follow from it [kW].
-
-    Lines are the same every day, so all days count, on whichever of them the case is.
-    """
-    rule, horizon = scenario.network.limits, scenario.horizon
-    if rule is None or rule.fixed_load_margin is None or horizon.days == 1:
-        return fixed_bus
-    loads = [fixed_bus]
-    for other in range(horizon.days):
-        if other != day:
-            first_hour = other * horizon.periods * horizon.dt
-            population, _ = _build_population(scenario, base_dir, network, weight, first_hour)
-            loads.append(bus_sums(population, population.fixed_load_kw, network.n_buses))
-    return np.concatenate(loads, axis=1)
 
 
 def _set_limits(
@@ -284,13 +341,17 @@ def pandapower_network(net: Any, name: str) -> tuple[Network, FloatArray]:
 # --- population ------------------------------------------------------------------------------
 
 
-def _build_population(
+def _community(
     scenario: Scenario, base_dir: Path, network: Network, weight: FloatArray, first_hour: float
-) -> tuple[Population, float | None]:
+) -> tuple[Community, float | None]:
     """The prosumers, and the grid's size weight where a table gives one."""
     source, horizon, seed = scenario.population, scenario.horizon, scenario.seed
+    if isinstance(source, CommunityPopulation):
+        return drawn_community(
+            source, horizon, weight, seed=seed, base_dir=base_dir, first_hour=first_hour
+        ), None
     if isinstance(source, TablesPopulation):
-        return read_population(
+        population, grid_weight = read_population(
             data_path(source.prosumers, base_dir),
             data_path(source.profiles, base_dir),
             network,
@@ -300,47 +361,37 @@ def _build_population(
             first_hour=first_hour,
             agents=source.agents,
         )
-    if isinstance(source, CommunityPopulation):
-        return draw_community(
-            source, horizon, network, weight, seed=seed, base_dir=base_dir, first_hour=first_hour
-        ), None
-    return read_households(
+        return GivenCommunity(population), grid_weight
+    population = read_households(
         source, horizon, network, seed=seed, base_dir=base_dir, first_hour=first_hour
-    ), None
+    )
+    return GivenCommunity(replace(population, size_weight=np.zeros(len(population)))), None
 
 
 # --- grid connection -------------------------------------------------------------------------
 
 
-def _build_grid(
-    name: str,
-    tariffs: Tariffs,
-    horizon: Horizon,
-    population: Population,
-    base_dir: Path,
-    first_hour: float,
-) -> GridConnection:
-    n_periods = horizon.periods
+def _tariffs(
+    name: str, tariffs: Tariffs, horizon: Horizon, base_dir: Path, first_hour: float
+) -> dict[str, FloatArray]:
+    """Prices and, where they are given, limits of the grid connection, each (T,)."""
     if tariffs.table is not None:
         arrays = read_tariffs(
             data_path(tariffs.table, base_dir),
-            n_periods=n_periods,
+            n_periods=horizon.periods,
             period_hours=horizon.dt,
             table_hours=tariffs.table_period_hours,
             first_hour=first_hour,
         )
     else:
-        least, most = injection_range(population)
         arrays = {
-            "import_price_per_kwh": _prices(
-                name, tariffs.import_price_per_kwh, horizon, first_hour
-            ),
-            "export_price_per_kwh": _prices(
-                name, tariffs.export_price_per_kwh, horizon, first_hour
-            ),
-            "import_limit_kw": _limit(tariffs.import_limit_kw, -least.sum(axis=0)),
-            "export_limit_kw": _limit(tariffs.export_limit_kw, most.sum(axis=0)),
+            key: _prices(name, getattr(tariffs, key), horizon, first_hour)
+            for key in ("import_price_per_kwh", "export_price_per_kwh")
         }
+        for key in ("import_limit_kw", "export_limit_kw"):
+            value = getattr(tariffs, key)
+            if value is not None:
+                arrays[key] = np.full(horizon.periods, float(value))
     above = arrays["export_price_per_kwh"] > arrays["import_price_per_kwh"]
     if above.any():
         t = int(np.flatnonzero(above)[0])
@@ -350,13 +401,20 @@ def _build_grid(
             f"{name}:tariffs.{'table' if tariffs.table else 'export_price_per_kwh'}",
             "lower it, or money could be made by buying and selling at once",
         )
-    return GridConnection(**arrays, size_weight=1.0, import_is_penalty=tariffs.import_is_penalty)
+    return arrays
 
 
-def _limit(limit_kw: float | None, needed: FloatArray) -> FloatArray:
-    """A constant limit, or one above all that the prosumers can do."""
-    value = float(max(needed.max(), 0.0)) + 1.0 if limit_kw is None else limit_kw
-    return np.full(len(needed), value)
+def _grid(scenario: Scenario, arrays: dict[str, FloatArray], everyone: Survey) -> GridConnection:
+    """The grid connection; limits that are not given are above all that prosumers can do."""
+    needed = {
+        "import_limit_kw": -everyone.p_min_kw.sum(axis=0),
+        "export_limit_kw": everyone.p_max_kw.sum(axis=0),
+    }
+    limits = {
+        key: np.full(len(most), float(max(most.max(), 0.0)) + 1.0) for key, most in needed.items()
+    }
+    penalty = scenario.tariffs is not None and scenario.tariffs.import_is_penalty
+    return GridConnection(**(limits | arrays), size_weight=1.0, import_is_penalty=penalty)
 
 
 def _row(values: FloatArray, from_hours: float, horizon: Horizon, first_hour: float) -> FloatArray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from raygrid.scenario.config import (
     ShapedPopulation,
     Span,
 )
+from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules, Range
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
 from raygrid.scenario.tables import bus_positions
 from raygrid.scenario.tabular import read_table
@@ -102,21 +104,19 @@ def _split_flexible(
     )
 
 
-def draw_community(
+PV_SHAPES = ("east", "southeast", "south", "southwest", "west")
+
+
+def drawn_community(
     source: CommunityPopulation,
     horizon: Horizon,
-    network: Network,
     weight: FloatArray,
     *,
     seed: int,
     base_dir: Path,
     first_hour: float = 0.0,
-    ids: IntArray | None = None,
-) -> Population:
-    """Draw households from a seed.
-
-    What a prosumer is depends only on the seed and its id. Shares of PV and batteries hold exactly
-    in every ten consecutive ids (if they are tenths); those with PV get a battery first.
+) -> DrawnCommunity:
+    """Households to be drawn from a seed; what each is depends on the seed and its id alone.
 
     Parameters
     ----------
@@ -124,8 +124,6 @@ def draw_community(
         The scenario's section.
     horizon : Horizon
         The scenario's horizon.
-    network : Network
-        The network.
     weight : (B,) float64
         Share of the prosumers at each bus.
     seed : int
@@ -134,68 +132,40 @@ def draw_community(
         Folder that data paths are relative to.
     first_hour : float
         Hours from the scenario's start to the first period [h].
-    ids : (n,) int64, optional
-        Which prosumers to draw; all of them, 1 to `source.agents`, if left out.
 
     Returns
     -------
-    Population
-        The households.
+    DrawnCommunity
+        Needs no file any more.
 
     Raises
     ------
     InputError
         If a shape table is missing or does not hold the horizon's start.
     """
-    ids = np.arange(1, source.agents + 1) if ids is None else ids
-    n, n_periods = len(ids), horizon.periods
-    loads = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes)
-    n_shapes = len(loads.names)
-    shape = draws.choice(seed, "load_shape", ids, np.ones(n_shapes))
-    weeks, quarters = source.max_week_shift, source.max_quarter_hour_shift
     when = _When(horizon, first_hour)
-    load = when.profiles(
-        loads,
-        shape,
-        draws.integers(seed, "week_shift", ids, -weeks, weeks),
-        draws.integers(seed, "quarter_hour_shift", ids, -quarters, quarters),
+    loads = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes)
+    weeks = np.arange(-source.max_week_shift, source.max_week_shift + 1)
+    quarters = np.arange(-source.max_quarter_hour_shift, source.max_quarter_hour_shift + 1)
+    every = np.meshgrid(np.arange(len(loads.names)), weeks, quarters, indexing="ij")
+    codes = [np.ravel(code) for code in every]
+    household = when.profiles(loads, *codes).reshape(*every[0].shape, horizon.periods)
+    flexible = source.flexible_share * household
+    pv = read_shapes(data_path(source.pv_shapes, base_dir), PV_SHAPES)
+    values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(HouseholdRules)}
+    rules: dict[str, Any] = {
+        name: Range(value.low, value.high) if isinstance(value, Span) else value
+        for name, value in values.items()
+    }
+    return DrawnCommunity(
+        agents=source.agents,
+        seed=seed,
+        bus_weight=weight,
+        rules=HouseholdRules(**rules),
+        fixed_shapes=household - flexible,
+        elastic_shapes=source.elastic_headroom * flexible,
+        pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(PV_SHAPES))),
     )
-    load *= _between(seed, "household_peak", ids, source.household_peak_kw)[:, None]
-
-    # One draw decides both, so that batteries go to homes with PV first.
-    rank = draws.stratified(seed, "devices", ids)
-    has_pv, has_battery = rank < source.pv_share, rank < source.battery_share
-    peak = np.where(has_pv, _between(seed, "pv_peak", ids, source.pv_peak_kw), 0.0)
-    pv_names = ("east", "southeast", "south", "southwest", "west")
-    pv_table = read_shapes(data_path(source.pv_shapes, base_dir), pv_names)
-    orientation = draws.choice(seed, "pv_orientation", ids, np.ones(len(pv_names)))
-    pv = when.profiles(pv_table, orientation)
-    pv *= (source.pv_clearness * peak)[:, None]
-
-    capacity = np.where(
-        has_battery, _between(seed, "capacity", ids, source.battery_capacity_kwh), 0.0
-    )
-    efficiency = np.where(has_battery, source.battery_efficiency, 1.0)
-    cycle_cost = _between(seed, "cycle_cost", ids, source.battery_cycle_cost_per_kwh)
-    initial = source.soc_initial_share * capacity
-    population = replace(
-        Population.empty(n, n_periods),
-        prosumer_id=ids,
-        bus=draws.choice(seed, "bus", ids, weight),
-        alpha=np.where(has_pv, _between(seed, "pv_alpha", ids, source.pv_cost_per_kw2h), 0.0),
-        beta=np.where(has_pv, _between(seed, "pv_cost", ids, source.pv_cost_per_kwh), 0.0),
-        soc_min_kwh=source.soc_min_share * capacity,
-        soc_max_kwh=source.soc_max_share * capacity,
-        soc_initial_kwh=initial,
-        soc_final_min_kwh=initial,
-        charge_max_kw=capacity / source.battery_hours,
-        discharge_max_kw=capacity / source.battery_hours,
-        eta_charge=efficiency,
-        eta_discharge=efficiency,
-        cycle_cost_per_kwh=np.where(has_battery, cycle_cost, 0.0),
-        generation_limit_kw=pv,
-    )
-    return _split_flexible(population, source, seed, load)
 
 
 KINDS = ("household", "load", "pv", "battery")

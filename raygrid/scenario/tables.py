@@ -12,7 +12,13 @@ from raygrid import schemas
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.grid.network import Network
-from raygrid.prosumer.population import GRID_ID, PROFILE_FIELDS, UNIT_FIELDS, Population
+from raygrid.prosumer.population import (
+    GRID_ID,
+    PROFILE_FIELDS,
+    UNIT_FIELDS,
+    GridConnection,
+    Population,
+)
 from raygrid.scenario.case import Case
 from raygrid.scenario.resample import resample
 from raygrid.scenario.tabular import Columns, TableData, read_table
@@ -359,12 +365,22 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
         as in `raygrid.schemas`, plus size_weight and r_pu.
     """
     population, network = case.population, case.network
-    n, n_periods = len(population), case.n_periods
-    grid = [] if case.grid is None else [0]
+    rows = [unit_rows(population, network.bus_id)]
+    if case.grid is not None:
+        rows.insert(0, grid_row(case.grid, int(network.bus_id[network.slack])))
+    return {
+        "prosumers": pa.concat_tables(rows),
+        "profiles": profile_rows(population),
+        **network_tables(case),
+    }
+
+
+def unit_rows(population: Population, bus_id: IntArray) -> pa.Table:
+    """Rows of the prosumers table for these prosumers; buses by the numbers of `bus_id`."""
     units: dict[str, Any] = {
-        "prosumer_id": np.concatenate([np.full(len(grid), GRID_ID), population.prosumer_id]),
-        "bus": network.bus_id[np.concatenate([np.full(len(grid), network.slack), population.bus])],
-        "role": [schemas.ROLE_GRID] * len(grid) + [schemas.ROLE_PROSUMER] * n,
+        "prosumer_id": population.prosumer_id,
+        "bus": bus_id[population.bus],
+        "role": pa.repeat(schemas.ROLE_PROSUMER, len(population)),
     }
     # What an agent lacks is 0 in tables, its efficiencies too.
     lacks = ~population.has_battery
@@ -372,12 +388,31 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
         values = getattr(population, name)
         if name.startswith("eta_"):
             values = np.where(lacks & (values == 1.0), 0.0, values)
-        first = [case.grid.size_weight] if case.grid and name == "size_weight" else [0.0]
-        units[name] = np.concatenate([first[: len(grid)], values])
+        units[name] = values
+    return schemas.conform("prosumers", pa.table(units))
+
+
+def grid_row(grid: GridConnection, slack_bus: int) -> pa.Table:
+    """The row of the prosumers table for the grid connection."""
+    row: dict[str, Any] = {name: [0.0] for name in UNIT_FIELDS}
+    row |= {"prosumer_id": [GRID_ID], "bus": [slack_bus], "role": [schemas.ROLE_GRID]}
+    row["size_weight"] = [grid.size_weight]
+    return schemas.conform("prosumers", pa.table(row))
+
+
+def profile_rows(population: Population) -> pa.Table:
+    """Rows of the profiles table for these prosumers."""
+    n_periods = population.n_periods
     profiles = {
         "prosumer_id": np.repeat(population.prosumer_id, n_periods),
-        "period": np.tile(np.arange(n_periods), n),
+        "period": np.tile(np.arange(n_periods), len(population)),
     } | {name: getattr(population, name).reshape(-1) for name in PROFILE_FIELDS}
+    return schemas.conform("profiles", pa.table(profiles))
+
+
+def network_tables(case: Case) -> dict[str, pa.Table]:
+    """Those tables of a case that do not grow with its prosumers."""
+    network = case.network
     lines = {
         "line": network.line_id,
         "from_bus": network.bus_id[network.from_bus],
@@ -387,14 +422,10 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
         "flow_offset_kw": network.flow_offset_kw,
         "r_pu": network.r_pu,
     }
-    tables = {
-        "prosumers": schemas.conform("prosumers", pa.table(units)),
-        "profiles": schemas.conform("profiles", pa.table(profiles)),
-        "network": schemas.conform("network", pa.table(lines)),
-    }
+    tables = {"network": schemas.conform("network", pa.table(lines))}
     if case.grid is not None:
         tariffs = {name: getattr(case.grid, name) for name in _TARIFFS if name != "period"}
-        table = pa.table({"period": np.arange(n_periods)} | tariffs)
+        table = pa.table({"period": np.arange(case.n_periods)} | tariffs)
         tables["tariffs"] = schemas.conform("tariffs", table)
     if len(network.bus_xy):
         x, y = network.bus_xy.T

@@ -9,6 +9,7 @@ import numpy as np
 from raygrid.grid.limits import line_rows
 from raygrid.grid.ptdf import PtdfFactor, ptdf
 from raygrid.market.central import CentralStatus, solve_central
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import GridConnection
 from raygrid.scenario.case import Case
 from scripts.thesis_fit.community import N_PERIODS, SCALARS, build_population
@@ -59,7 +60,7 @@ def case_of(setup: Setup, record: dict[str, Any]) -> Case:
         import_is_penalty=True,
     )
     reactive = np.zeros((network.n_buses, N_PERIODS))
-    return Case(setup.name, network, rows, population, grid, 1.0, "USD", reactive)
+    return Case(setup.name, network, rows, GivenCommunity(population), grid, 1.0, "USD", reactive)
 
 
 def confirm(case: Case) -> dict[str, float]:

@@ -147,7 +147,7 @@ def test_the_schedule_comes_back_in_the_case_s_order(
         assert np.array_equal(getattr(got, field.name), getattr(dispatch, field.name))
 
 
-@pytest.mark.parametrize(("part_rows", "files"), [(10**6, 2), (10, 3)])
+@pytest.mark.parametrize(("part_rows", "files"), [(10**6, 2), (10, 2)])
 def test_the_schedule_is_written_whole(
     part_rows: int, files: int, market: RayMarket, case: Case, options: ClearingOptions,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

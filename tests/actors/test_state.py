@@ -23,11 +23,14 @@ from raygrid.grid.limits import empty_rows
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.messages import Aggregate, PriceMessage, RoundOutcome
 from raygrid.market.session import initial_pi
+from raygrid.prosumer.community import GivenPart
 from raygrid.scenario.case import Case
 
 
 def host_data(case: Case) -> HostData:
-    return HostData(0, case.population, case.grid, case.network.slack, case.period_hours)
+    return HostData(
+        0, GivenPart(case.population), 1.0, case.grid, case.network.slack, case.period_hours
+    )
 
 
 def operator_data(case: Case) -> OperatorData:
@@ -107,7 +110,8 @@ def test_the_operator_sees_sums_alone(case: Case, options: ClearingOptions) -> N
     population = replace(case.population, bus=np.array([1, 1, 2, 2, 3, 3]))
     hosts = []
     for k, rows in enumerate(seats):
-        data = HostData(k, population.take(rows), None, case.network.slack, case.period_hours)
+        part = GivenPart(population.take(rows))
+        data = HostData(k, part, 1.0, None, case.network.slack, case.period_hours)
         hosts.append(ProsumerActor())
         hosts[k].load(data)
     open_summaries = [host.start(options.relaxation, pi) for host in hosts]
@@ -143,7 +147,7 @@ def test_read_only_arrays_are_taken(case: Case, options: ClearingOptions) -> Non
     for array in vars(frozen).values():
         array.flags.writeable = False
     host = ProsumerActor()
-    host.load(replace(host_data(case), population=frozen))
+    host.load(replace(host_data(case), prosumers=GivenPart(frozen)))
     pi = initial_pi(case, options)
     buses = host.start(options.relaxation, pi).buses
     duals = np.tile(pi, (len(buses), 1))

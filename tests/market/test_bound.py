@@ -11,6 +11,7 @@ from raygrid.arrays import FloatArray
 from raygrid.grid.network import Network, NetworkRows
 from raygrid.market.bound import bound_price, welfare_bound
 from raygrid.market.central import CentralResult, CentralStatus, solve_central
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.grid_agent import grid_dual_value
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.prosumer.valuation import dual_value
@@ -56,7 +57,16 @@ def random_case(seed: int) -> Case:
     )
     price = rng.uniform(0.15, 0.3, t)
     grid = GridConnection(price, price / 3, np.full(t, 30.0), np.full(t, 30.0), 18.0)
-    return Case("random", network, rows, population, grid, 0.5, "EUR", np.zeros((n_buses, t)))
+    return Case(
+        "random",
+        network,
+        rows,
+        GivenCommunity(population),
+        grid,
+        0.5,
+        "EUR",
+        np.zeros((n_buses, t)),
+    )
 
 
 def bound_at(

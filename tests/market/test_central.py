@@ -9,6 +9,7 @@ import pytest
 
 from raygrid.grid.network import Network, NetworkRows
 from raygrid.market.central import CentralStatus, solve_central
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.scenario.case import Case
 
@@ -44,7 +45,9 @@ def make_case(
 ) -> Case:
     network, rows = triangle(limit_kw, population.n_periods)
     reactive = np.zeros((3, population.n_periods))
-    return Case("test", network, rows, population, grid, period_hours, "USD", reactive)
+    return Case(
+        "test", network, rows, GivenCommunity(population), grid, period_hours, "USD", reactive
+    )
 
 
 def seller_and_buyer() -> Population:
@@ -206,7 +209,7 @@ def test_stored_value_is_what_one_more_initial_kwh_is_worth() -> None:
     more = population.soc_initial_kwh.copy()
     more[who] += 0.01
     richer = solve_central(
-        replace(case, population=replace(population, soc_initial_kwh=more)),
+        replace(case, community=GivenCommunity(replace(population, soc_initial_kwh=more))),
         network_constrained=False,
     )
     np.testing.assert_allclose(

@@ -12,6 +12,7 @@ from raygrid.grid.network import Network, NetworkRows
 from raygrid.market import feasibility
 from raygrid.market.central import CentralStatus, solve_central
 from raygrid.market.feasibility import FeasibilityStatus, check_feasible
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.scenario.case import Case
 
@@ -43,7 +44,9 @@ def make_case(
     grid = GridConnection(
         price, price / 3, np.full(n_periods, import_limit), np.full(n_periods, 5.0), 3.0
     )
-    return Case("pair", network, rows, people, grid, 0.5, "EUR", np.zeros((2, n_periods)))
+    return Case(
+        "pair", network, rows, GivenCommunity(people), grid, 0.5, "EUR", np.zeros((2, n_periods))
+    )
 
 
 def test_feasible() -> None:
@@ -72,7 +75,7 @@ def test_surplus_is_named() -> None:
         generation_min_kw=np.array([[9.5]]),
         generation_limit_kw=np.array([[9.5]]),
     )
-    text = check_feasible(replace(case, population=must_run)).reason()
+    text = check_feasible(replace(case, community=GivenCommunity(must_run))).reason()
     assert text == "period 0: least generation exceeds loads and export limit by 1.5 kW"
 
 
@@ -103,7 +106,7 @@ def test_impossible_battery() -> None:
     case = make_case([1.0], battery=True)
     beyond = replace(case.population, soc_final_min_kwh=np.array([3.9]))
     with pytest.raises(RaygridError, match="batteries cannot keep"):
-        check_feasible(replace(case, population=beyond))
+        check_feasible(replace(case, community=GivenCommunity(beyond)))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -14,6 +14,7 @@ from raygrid.grid.ptdf import PtdfFactor
 from raygrid.market.central import solve_central
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
 from raygrid.market.session import clear, local_exchange
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import PROFILE_FIELDS, GridConnection
 from raygrid.scenario.case import Case
 from tests.cases import small_case
@@ -32,7 +33,9 @@ def in_quarter_hours(case: Case) -> Case:
     return replace(
         case,
         rows=replace(case.rows, lower=four(case.rows.lower), upper=four(case.rows.upper)),
-        population=replace(people, **{n: four(getattr(people, n)) for n in PROFILE_FIELDS}),
+        community=GivenCommunity(
+            replace(people, **{n: four(getattr(people, n)) for n in PROFILE_FIELDS})
+        ),
         grid=GridConnection(
             four(grid.import_price_per_kwh),
             four(grid.export_price_per_kwh),
@@ -56,7 +59,8 @@ def hourly() -> Case:
     """A day of batteries and a ring whose lines bind; gamma shows that constants count dt too."""
     case = small_case(n=15, n_periods=24, limit_kw=3.0)
     people = case.population
-    return replace(case, population=replace(people, gamma=np.where(people.alpha > 0, 0.02, 0.0)))
+    paying = replace(people, gamma=np.where(people.alpha > 0, 0.02, 0.0))
+    return replace(case, community=GivenCommunity(paying))
 
 
 def test_length_of_period_does_not_matter(hourly: Case) -> None:

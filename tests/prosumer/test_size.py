@@ -6,6 +6,11 @@ import numpy as np
 
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.prosumer.size import LEAST_RANGE_KW, SLOPE, flexibility_weight, price_level
+from raygrid.prosumer.survey import Survey, survey
+
+
+def surveyed(people: Population) -> Survey:
+    return survey(people, 1, "test", 1.0)
 
 
 def test_hand_worked_weights() -> None:
@@ -43,11 +48,11 @@ def test_a_weight_does_not_depend_on_the_others() -> None:
 def test_price_level_from_tariff_willingness_or_cost() -> None:
     people, price = Population.empty(2, 2), np.array([0.2, 0.4])
     tariff = GridConnection(price, price / 2, price, price, 1.0)
-    np.testing.assert_allclose(price_level(people, tariff), 0.3, rtol=1e-15, atol=0)
+    np.testing.assert_allclose(price_level(surveyed(people), tariff), 0.3, rtol=1e-15, atol=0)
     penalty = GridConnection(price, price / 2, price, price, 1.0, import_is_penalty=True)
     people.generation_limit_kw[0] = 2.0
     people.alpha[0], people.beta[0] = 0.01, 0.05
-    np.testing.assert_allclose(price_level(people, penalty), 0.09, rtol=1e-15, atol=0)
+    np.testing.assert_allclose(price_level(surveyed(people), penalty), 0.09, rtol=1e-15, atol=0)
     people.demand_limit_kw[1], people.omega[1], people.delta[1] = 1.0, 0.22, 0.05
-    np.testing.assert_allclose(price_level(people, None), 0.17, rtol=1e-15, atol=0)
-    assert price_level(Population.empty(1, 2), None) == 1.0
+    np.testing.assert_allclose(price_level(surveyed(people), None), 0.17, rtol=1e-15, atol=0)
+    assert price_level(surveyed(Population.empty(1, 2)), None) == 1.0

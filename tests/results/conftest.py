@@ -6,6 +6,7 @@ import pytest
 
 from raygrid.grid.network import Network, NetworkRows
 from raygrid.market.clearing import ClearingResult, ClearingStatus, IterationRecord
+from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import GRID_ID, GridConnection, Population
 from raygrid.results import frames
@@ -118,7 +119,9 @@ def example_case(n: int, n_buses: int, meshed: bool, n_periods: int) -> tuple[Ca
     rows = NetworkRows(matrix, -bound, bound, kind, np.arange(network.n_lines))
     reactive = np.zeros((n_buses, n_periods))
     dt = 24 / n_periods
-    return Case("example", network, rows, population, grid, dt, "$", reactive), dispatch
+    return Case(
+        "example", network, rows, GivenCommunity(population), grid, dt, "$", reactive
+    ), dispatch
 
 
 def injections(network, population, dispatch):

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import raygrid
 from raygrid.errors import InputError
 from raygrid.files import data_path, list_scenarios
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.prosumer.limits import bus_sums
-from raygrid.scenario import households
-from raygrid.scenario.build import build_case, load_case, pandapower_network
+from raygrid.scenario.build import build_case, draft_case, load_case, pandapower_network
+from raygrid.scenario.drawn import DrawnCommunity
 from raygrid.scenario.load import dump_resolved, load_scenario, parse_yaml, validate
 from raygrid.scenario.tables import read_network
 
@@ -109,19 +110,11 @@ def test_shares_of_table_2_of_ai_tem():
 
 
 def test_a_prosumer_does_not_depend_on_who_draws_it():
-    scenario, base = load_scenario("community", agents=40)
-    network, weight = read_network(
-        data_path(scenario.network.lines, base),
-        name="x",
-        slack_bus=0,
-        base_kva=1.0,
-        buses=data_path(scenario.network.buses, base),
-    )
-    arguments = (scenario.population, scenario.horizon, network, weight)
-    whole = households.draw_community(*arguments, seed=5, base_dir=base)
-    part = households.draw_community(
-        *arguments, seed=5, base_dir=base, ids=np.array([33, 2, 17], dtype=np.int64)
-    )
+    scenario, base = load_scenario("community", agents=40, seed=5)
+    community = draft_case(scenario, base_dir=base).community
+    assert isinstance(community, DrawnCommunity)
+    whole = community.everyone()
+    part = community.build(np.array([33, 2, 17])).rows(0, 3)
     for field in fields(whole):
         np.testing.assert_array_equal(
             getattr(part, field.name), getattr(whole, field.name)[[32, 1, 16]]
@@ -226,7 +219,7 @@ def test_building_needs_no_pandapower():
         "[load_case(n) for n in ('tiny', 'village')]; load_case('community', agents=10);"
         "assert 'pandapower' not in sys.modules"
     )
-    root = Path(households.__file__).resolve().parents[2]
+    root = Path(raygrid.__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
