@@ -73,12 +73,14 @@ class Accounts:
         ]
 
     def end_transaction(self) -> None:
-        """Make everything final: no undoing, nothing warm, current values are the original ones."""
+        """Begin the next transaction: nothing is warm, current values are the original ones."""
+        # New ones, not emptied ones: an undoing may still reach for the old.
+        self._warm, self.transient, self._originals = {}, {}, {}
+
+    def end_block(self) -> None:
+        """Make everything final: what came before can no longer be undone."""
         self._undo.clear()
         self._checkpoints.clear()
-        self._warm.clear()
-        self.transient.clear()
-        self._originals.clear()
 
     def get_storage(self, address: bytes, slot: int, from_journal: bool = True) -> int:
         """Value of a slot now, or at the start of the transaction."""

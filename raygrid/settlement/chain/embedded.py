@@ -35,6 +35,7 @@ from raygrid.settlement.chain.evm import (
     decode_transaction,
     execution_context,
     run_call,
+    undone,
 )
 from raygrid.settlement.chain.locking import FolderLock
 from raygrid.settlement.chain.store import Block, Entry, load_chain, save_chain
@@ -50,7 +51,7 @@ class EmbeddedChain:
 
     The transactions of one `send_raw` go into one block, in order. Gas costs nothing, so that
     any key can act without money. It has no pool of waiting transactions: a nonce beyond the
-    next one is refused.
+    next one is refused. One thread at a time may use it.
 
     Parameters
     ----------
@@ -175,15 +176,12 @@ class EmbeddedChain:
 
     def estimate_gas(self, sender: bytes, to: bytes | None, data: bytes) -> int:
         """Gas that a transaction would need now, with a margin for what calls hold back."""
-        state = self._state()
-        mark = self._accounts.record()
         nonce = self.nonce(sender)
         trial = DecodedTransaction(
             b"", self.chain_id, nonce, 0, 0, LOCAL_GAS_LIMIT, to or b"", 0, data, (), sender
         )
-        outcome = apply_transaction(state, trial)
-        self._accounts.discard(mark)
-        self._accounts.end_transaction()
+        with undone(self._accounts):
+            outcome = apply_transaction(self._state(), trial)
         if not outcome.succeeded:
             raise Reverted(outcome.output)
         # A call passes on 63/64 of the gas (EIP-150), and SSTORE wants 2,300 left (EIP-2200).
@@ -218,35 +216,55 @@ class EmbeddedChain:
         if self._read_only:
             raise ChainRefusedError("this chain was opened for reading only")
         outcomes: list[SendOutcome] = []
+        waiting = list(transactions)
+        while waiting:
+            height, mark = len(self._blocks), self._accounts.record()
+            try:
+                outcomes += self._mine_block(waiting)
+            except BaseException:
+                # An interrupt in the middle: nobody shall ever see half a block.
+                if len(self._blocks) == height:
+                    self._accounts.discard(mark)
+                    self._accounts.end_transaction()
+                raise
+            finally:
+                self._accounts.end_block()
+        return outcomes
+
+    def _mine_block(self, waiting: list[bytes]) -> list[SendOutcome]:
+        """Take transactions off the front of the list while they fit, and seal a block of them."""
+        outcomes: list[SendOutcome] = []
         state = self._state()
-        entries: list[Entry] = []
+        entries: dict[bytes, Entry] = {}
         changes: list[bytes] = []
         gas_left = LOCAL_GAS_LIMIT
-        for raw in transactions:
+        while waiting:
+            raw = waiting[0]
             tx_hash = keccak(raw)
-            if tx_hash in self._index or any(tx_hash == entry.tx_hash for entry in entries):
+            if tx_hash in self._index or tx_hash in entries:
                 outcomes.append(SendOutcome(SendStatus.KNOWN, tx_hash, "already known"))
+                del waiting[0]
                 continue
             try:
                 transaction = decode_transaction(raw)
+                refusal = self._refusal(transaction)
             except MalformedTransactionError as error:
-                outcomes.append(SendOutcome(SendStatus.REFUSED, tx_hash, str(error)))
-                continue
-            refusal = self._refusal(transaction)
-            if refusal:
+                refusal = SendStatus.REFUSED, str(error)
+            if refusal is not None:
                 outcomes.append(SendOutcome(refusal[0], tx_hash, refusal[1]))
+                del waiting[0]
                 continue
             if transaction.gas > gas_left:
-                self._seal(state, entries, changes)
-                state, entries, changes, gas_left = self._state(), [], [], LOCAL_GAS_LIMIT
+                break
             outcome = apply_transaction(state, transaction)
             gas_left -= outcome.gas_used
             changes += _change_bytes(self._accounts.changes())
             self._accounts.end_transaction()
-            entries.append(_entry(transaction, outcome))
+            entries[tx_hash] = _entry(transaction, outcome)
             outcomes.append(SendOutcome(SendStatus.ACCEPTED, tx_hash))
+            del waiting[0]
         if entries:
-            self._seal(state, entries, changes)
+            self._seal(state, entries.values(), changes)
         return outcomes
 
     def _seal(self, state: LocalState, entries: Iterable[Entry], changes: Iterable[bytes]) -> None:

@@ -6,7 +6,8 @@ roots, signatures of validators, blobs, and the system contracts of EIP-2935 and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -264,6 +265,17 @@ def execution_context(
     )
 
 
+@contextmanager
+def undone(accounts: Accounts) -> Iterator[None]:
+    """Undo whatever happens within, be it ended by an interrupt."""
+    mark = accounts.record()
+    try:
+        yield
+    finally:
+        accounts.discard(mark)
+        accounts.end_transaction()
+
+
 def apply_transaction(state: LocalState, transaction: DecodedTransaction) -> Outcome:
     """Run a transaction that was checked to be valid, and keep what it did.
 
@@ -314,13 +326,11 @@ def run_call(state: LocalState, to: bytes, data: bytes, sender: bytes, gas: int)
     Outcome
         Its result.
     """
-    mark = state.accounts.record()
     context = state.get_transaction_context_class()(gas_price=0, origin=sender)
     message = Message(gas=gas, to=to, sender=sender, value=0, data=data, code=state.get_code(to))
-    state.mark_address_warm(sender)
-    state.mark_address_warm(to)
-    computation = state.computation_class.apply_message(state, message, context)
-    state.accounts.discard(mark)
-    state.accounts.end_transaction()
+    with undone(state.accounts):
+        state.mark_address_warm(sender)
+        state.mark_address_warm(to)
+        computation = state.computation_class.apply_message(state, message, context)
     used = gas - computation.get_gas_remaining()
     return Outcome(computation.is_success, used, used, bytes(computation.output), None, ())

@@ -15,6 +15,7 @@ from eth.vm.forks.prague import PragueVM
 from eth_hash.auto import keccak
 
 from raygrid.errors import InputError
+from raygrid.settlement.chain import embedded
 from raygrid.settlement.chain.base import (
     LOCAL_GAS_LIMIT,
     Chain,
@@ -23,6 +24,12 @@ from raygrid.settlement.chain.base import (
     SendStatus,
 )
 from raygrid.settlement.chain.embedded import STATE_FILE, EmbeddedChain
+from raygrid.settlement.chain.evm import (
+    DecodedTransaction,
+    LocalState,
+    Outcome,
+    apply_transaction,
+)
 from raygrid.settlement.chain.keys import (
     Key,
     Role,
@@ -172,6 +179,31 @@ def test_the_same_bytes_twice_run_once(chain: EmbeddedChain) -> None:
     ]
     assert chain.send_raw([raw])[0].status is SendStatus.KNOWN
     assert chain.call(counter, b"") == word(5)
+
+
+def test_an_interrupt_leaves_no_half_block(
+    chain: EmbeddedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = deploy(chain)
+    signed = [sign(chain, 1 + k, counter, word(1)) for k in range(3)]
+    runs = iter([False, False, True])
+
+    def interrupted(state: LocalState, transaction: DecodedTransaction) -> Outcome:
+        outcome = apply_transaction(state, transaction)
+        if next(runs):
+            raise KeyboardInterrupt
+        return outcome
+
+    monkeypatch.setattr(embedded, "apply_transaction", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        chain.send_raw([s.raw for s in signed])
+    monkeypatch.undo()
+    assert chain.block_number() == 1
+    assert chain.nonce(KEY.address) == 1
+    assert chain.call(counter, b"") == word(0)
+    outcomes = chain.send_raw([s.raw for s in signed])
+    assert {o.status for o in outcomes} == {SendStatus.ACCEPTED}
+    assert chain.call(counter, b"") == word(3)
 
 
 Refused = tuple[Callable[[EmbeddedChain], bytes], SendStatus, str]

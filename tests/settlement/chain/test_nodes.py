@@ -239,6 +239,43 @@ def test_a_killed_anvil_is_started_again_and_goes_on(anvil: RpcChain, tmp_path: 
 
 @pytest.mark.optional
 @pytest.mark.slow
+def test_anvil_keeps_every_transaction(tmp_path: Path) -> None:
+    """What an audit reads is there after many blocks, whose states are not."""
+    need("anvil")
+    chain = open_chain("anvil", tmp_path)
+    counter = deploy(chain)
+    signed = [sign(chain, 1 + k, counter, word(k)) for k in range(3 * nodes.STATES_IN_MEMORY)]
+    for each in signed:
+        chain.send_raw([each.raw])
+        settled(chain, [each.tx_hash])
+    for _ in range(2):
+        assert chain.block_number() > 2 * nodes.STATES_IN_MEMORY
+        kept = chain.transactions([each.tx_hash for each in signed])
+        assert [t.data for t in kept if t is not None] == [word(k) for k in range(len(signed))]
+        assert all(chain.receipts([each.tx_hash for each in signed]))
+        assert len(chain.logs(counter, 0, chain.block_number())) == len(signed)
+        chain.close()
+        chain = open_chain("anvil", tmp_path, read_only=True)
+    chain.close()
+
+
+@pytest.mark.optional
+@pytest.mark.slow
+def test_anvil_can_lose_its_latest_blocks(anvil: RpcChain) -> None:
+    counter = deploy(anvil)
+    signed = sign(anvil, 1, counter, word(5))
+    anvil.send_raw([signed.raw])
+    (before,) = settled(anvil, [signed.tx_hash])
+    anvil.transport.call("anvil_rollback", 1)
+    assert anvil.receipts([signed.tx_hash]) == [None]
+    assert anvil.call(counter, b"") == word(0)
+    assert anvil.send_raw([signed.raw])[0].status is SendStatus.ACCEPTED
+    (after,) = settled(anvil, [signed.tx_hash])
+    assert after.block_number == before.block_number
+
+
+@pytest.mark.optional
+@pytest.mark.slow
 def test_two_cannot_work_on_one_anvil_state(anvil: RpcChain, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another process settles this run"):
         open_chain("anvil", tmp_path)
