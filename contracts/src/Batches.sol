@@ -117,43 +117,82 @@ library Batches {
         }
     }
 
-    /// @notice Adds up all trades of a batch that has the same price for all.
-    /// @dev Values are rounded to the nearest 1e-6 currency, halves upwards (towards plus
-    /// infinity): with a price of -p that is minus (Wh p + 499) / 1000, rounded down. Where the
-    /// price is negative the seller is debited and the buyer credited.
-    function addUniform(Batch memory b, Sums memory s) internal pure {
+    /// @notice Adds up all trades, if no price is negative; that is the usual case, and this is
+    /// what a settlement costs.
+    /// @return done Whether it is so; if not, the sums are of no use.
+    function addQuickly(Batch memory b, Sums memory s) internal pure returns (bool done) {
+        if (b.price < 0) return false;
+        if (b.stride == 11) {
+            _addUniform(b, s);
+            return true;
+        }
+        return _addPriced(b, s);
+    }
+
+    /// @dev Adds up trades that all have the header's price, which is not negative.
+    function _addUniform(Batch memory b, Sums memory s) private pure {
         uint256 first = s.first;
         uint256 limit = b.members << 5;
         uint256 cursor = b.records;
         uint256 end = b.end;
-        uint256 price;
-        uint256 half;
-        uint256 toSeller;
-        uint256 toBuyer;
-        if (b.price < 0) {
-            (price, half, toSeller, toBuyer) = (uint256(-b.price), 499, 0, 64);
-        } else {
-            (price, half, toSeller, toBuyer) = (uint256(b.price), 500, 64, 0);
-        }
-        uint256 turnover;
+        uint256 price = uint256(b.price);
+        uint256 total;
         assembly ("memory-safe") {
             for {} lt(cursor, end) { cursor := add(cursor, 11) } {
-                let trade := calldataload(cursor)
-                let seller := and(shr(227, trade), 0x1fffffe0)
-                let buyer := and(shr(203, trade), 0x1fffffe0)
+                let record := calldataload(cursor)
+                let seller := and(shr(227, record), 0x1fffffe0)
+                let buyer := and(shr(203, record), 0x1fffffe0)
                 if iszero(and(lt(seller, limit), lt(buyer, limit))) { break }
-                let wh := and(shr(168, trade), 0xffffffffff)
-                let value := div(add(mul(wh, price), half), 1000)
-                turnover := add(turnover, value)
-                seller := add(first, seller)
-                mstore(seller, add(mload(seller), add(shl(192, wh), shl(toSeller, value))))
+                // What the buyer's word gets, bought and debited; the seller's gets the same, 64
+                // bits higher up: sold and credited.
+                let sums := and(shr(40, record), 0xffffffffff00000000000000000000000000000000)
+                sums := add(sums, div(add(mul(shr(128, sums), price), 500), 1000))
+                total := add(total, sums)
                 buyer := add(first, buyer)
-                mstore(buyer, add(mload(buyer), add(shl(128, wh), shl(toBuyer, value))))
+                mstore(buyer, add(mload(buyer), sums))
+                seller := add(first, seller)
+                mstore(seller, add(mload(seller), shl(64, sums)))
             }
         }
         if (cursor < end) revert UnknownParty((cursor - b.records) / 11);
         // Both sides count, and have the same value.
-        if (turnover >> 62 != 0) revert ValueTooLarge();
+        if (uint128(total) >> 62 != 0) revert ValueTooLarge();
+    }
+
+    /// @dev Adds up trades that have prices of their own, none of which may be negative.
+    function _addPriced(Batch memory b, Sums memory s) private pure returns (bool done) {
+        uint256 first = s.first;
+        uint256 limit = b.members << 5;
+        uint256 cursor = b.records;
+        uint256 end = b.end;
+        uint256 stride = b.stride;
+        // The buyer's price is the last 4 bytes of the trade, which has 11 + 4 or 11 + 8.
+        uint256 below = 256 - 8 * stride;
+        uint256 turnover;
+        uint256 prices;
+        assembly ("memory-safe") {
+            for {} lt(cursor, end) { cursor := add(cursor, stride) } {
+                let record := calldataload(cursor)
+                let seller := and(shr(227, record), 0x1fffffe0)
+                let buyer := and(shr(203, record), 0x1fffffe0)
+                if iszero(and(lt(seller, limit), lt(buyer, limit))) { break }
+                let wh := and(shr(168, record), 0xffffffffff)
+                let earned := and(shr(136, record), 0xffffffff)
+                let paid := and(shr(below, record), 0xffffffff)
+                prices := or(prices, or(earned, paid))
+                earned := div(add(mul(wh, earned), 500), 1000)
+                paid := div(add(mul(wh, paid), 500), 1000)
+                turnover := add(turnover, add(earned, paid))
+                seller := add(first, seller)
+                mstore(seller, add(mload(seller), or(shl(192, wh), shl(64, earned))))
+                buyer := add(first, buyer)
+                mstore(buyer, add(mload(buyer), or(shl(128, wh), paid)))
+            }
+        }
+        if (cursor < end) revert UnknownParty((cursor - b.records) / stride);
+        // The highest bit of a price is its sign.
+        done = prices >> 31 == 0;
+        if (done && turnover >> 63 != 0) revert ValueTooLarge();
     }
 
     /// @notice Adds up the trades of any batch but those that are void, and lists these.

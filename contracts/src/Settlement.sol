@@ -26,6 +26,7 @@ import {Tolerance, Verification} from "./Verification.sol";
 contract Settlement is Escrow {
     using Batches for Batch;
     using Verification for Batch;
+    using Verification for Sums;
 
     /// @notice Who and what a settlement is deployed with; see the functions of each name.
     struct Parameters {
@@ -280,15 +281,18 @@ contract Settlement is Escrow {
         assembly ("memory-safe") {
             slot := add(_words.slot, shr(2, first))
         }
-        uint256 pairs = Batches.take(2 * (s.end - s.words) / 4);
-        if (b.stride == 11) b.addUniform(s);
-        else b.add(s);
-        (bool ok, uint256 pairsEnd, uint256 sum) = b.check(s, t, slot, pairs);
-        network = _networkOf(sum);
+        if (!b.addQuickly(s)) b.addAgain(s);
+        bool ok = b.readingsHold(s, t);
+        uint256 pairs = Batches.take((s.end - s.words) / 2);
+        uint256 pairsEnd;
+        if (ok) {
+            (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
+            network = _networkOf(total);
+        }
         if (!ok || _exceedsNetworkBalance(network)) {
             _voidTrades(b, s, t, slot);
-            (ok, pairsEnd, sum) = b.check(s, t, slot, pairs);
-            network = _networkOf(sum);
+            (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
+            network = _networkOf(total);
             assert(ok && !_exceedsNetworkBalance(network));
         }
         assembly ("memory-safe") {
@@ -301,7 +305,6 @@ contract Settlement is Escrow {
             uint256 word = _words[NETWORK_ACCOUNT >> 2];
             _words[NETWORK_ACCOUNT >> 2] = uint256(int256(word) + network);
         }
-        total = sum;
     }
 
     /// @dev Finds out which trades are void and adds up the others. Each step voids more trades,

@@ -11,87 +11,92 @@ struct Tolerance {
 }
 
 /// @title Holding the sums of a batch against readings (thesis 5-7) and balances.
-/// @dev `check` says at once, in assembly, whether anything is wrong, which is the usual case
-/// and has to be cheap. Only where something is do `markFaults` and `markShorts` find out what.
+/// @dev `readingsHold` and `balancesHold` say, in assembly, whether anything is wrong: nothing is
+/// in the usual case, which has to be cheap. Where something is, `markFaults` and `markShorts`
+/// find out what.
 library Verification {
     uint256 private constant _LANE = 0xffffffffffffffff;
+    uint256 private constant _CREDIT = 0xffffffffffffffff0000000000000000;
+    uint256 private constant _TOP_BITS =
+        0x8000000000000000800000000000000080000000000000008000000000000000;
     uint256 private constant _WH = 0x7fffffffffff;
     uint256 private constant _NO_READING = 0x800000000000;
 
-    /// @notice Holds sums against readings and balances, and works out the new balances.
+    /// @notice Whether every reading bears out its participant's trades (5-7).
+    function readingsHold(Batch memory b, Sums memory s, Tolerance memory t)
+        internal
+        pure
+        returns (bool)
+    {
+        uint256 cursor = s.first;
+        uint256 end = cursor + 32 * b.members;
+        uint256 reading = b.readings;
+        uint256 fixedMicroWh = t.fixedMicroWh;
+        uint256 ppm = t.ppm;
+        uint256 wrong;
+        assembly ("memory-safe") {
+            for {} lt(cursor, end) {
+                cursor := add(cursor, 0x20)
+                reading := add(reading, 6)
+            } {
+                let sums := mload(cursor)
+                if iszero(sums) { continue }
+                let sold := shr(192, sums)
+                let bought := and(shr(128, sums), _LANE)
+                let read := shr(208, calldataload(reading))
+                let wh := and(read, _WH)
+                let limit := add(fixedMicroWh, mul(ppm, wh))
+                // 1e6 times net trades less the signed reading: the sign is 1 - 2 * (read >> 47).
+                let off := sub(sub(sold, bought), mul(wh, sub(1, shl(1, shr(47, read)))))
+                off := mul(1000000, off)
+                // |off| > limit, in modular arithmetic; or no reading; or both sides
+                wrong := or(wrong, gt(add(off, limit), add(limit, limit)))
+                wrong := or(wrong, or(eq(read, _NO_READING), mul(sold, bought)))
+            }
+        }
+        return wrong == 0;
+    }
+
+    /// @notice Holds sums against balances, four at a time, and works out the new balances.
+    /// @dev Debits, credits and balances are below 2^63 each, so that the highest bit of each of
+    /// the four parts of a word is free to show a subtraction that would have borrowed.
     /// @param slot Storage slot of the balance word of the group's first participant.
-    /// @param pairs Where in memory to put the slot and the new word of each balance word with
-    /// trades.
-    /// @return ok Whether every reading bears out the trades, and every balance covers them.
-    /// @return pairsEnd Behind the last pair; what is there is of no use unless `ok`.
+    /// @param pairs Where in memory to put slot and new value of each balance word with trades.
+    /// @return ok Whether every balance covers what its participant is debited.
+    /// @return pairsEnd Behind the last pair; the pairs are of no use unless `ok`.
     /// @return total Sum of all words of the sums, each of its four parts below 2^64.
-    function check(Batch memory b, Sums memory s, Tolerance memory t, uint256 slot, uint256 pairs)
+    function balancesHold(Sums memory s, uint256 slot, uint256 pairs)
         internal
         view
         returns (bool ok, uint256 pairsEnd, uint256 total)
     {
         uint256 cursor = s.words;
         uint256 end = s.end;
-        // The readings of a word start at its first participant's, whether in the group or not.
-        uint256 reading = b.readings - 6 * ((s.first - cursor) >> 5);
-        // Readings have been dealt with where some trades are void already.
-        uint256 checked = s.reasons;
         pairsEnd = pairs;
-        uint256 wrong;
+        uint256 kept = _TOP_BITS;
         assembly ("memory-safe") {
-            for {} lt(cursor, end) { slot := add(slot, 1) } {
-                if iszero(
-                    or(
-                        or(mload(cursor), mload(add(cursor, 0x20))),
-                        or(mload(add(cursor, 0x40)), mload(add(cursor, 0x60)))
-                    )
-                ) {
-                    cursor := add(cursor, 0x80)
-                    reading := add(reading, 24)
-                    continue
-                }
-                let old := sload(slot)
-                let new := old
-                for { let shift := 192 } 1 { shift := sub(shift, 64) } {
-                    let sums := mload(cursor)
-                    if sums {
-                        total := add(total, sums)
-                        if iszero(checked) {
-                            let sold := shr(192, sums)
-                            let bought := and(shr(128, sums), _LANE)
-                            let read := shr(208, calldataload(reading))
-                            let wh := and(read, _WH)
-                            let limit := add(mload(t), mul(mload(add(t, 0x20)), wh))
-                            // Read in the direction of the trades: minus if in the other.
-                            if eq(iszero(bought), shr(47, read)) { wh := sub(0, wh) }
-                            let off := mul(1000000, sub(or(sold, bought), wh))
-                            // |off| > limit, in modular arithmetic
-                            wrong :=
-                                or(
-                                    wrong,
-                                    or(
-                                        or(
-                                            gt(add(off, limit), add(limit, limit)),
-                                            eq(read, _NO_READING)
-                                        ),
-                                        mul(sold, bought)
-                                    )
-                                )
-                        }
-                        let debit := and(sums, _LANE)
-                        wrong := or(wrong, gt(debit, and(shr(shift, old), _LANE)))
-                        new := add(new, shl(shift, sub(and(shr(64, sums), _LANE), debit)))
-                    }
-                    cursor := add(cursor, 0x20)
-                    reading := add(reading, 6)
-                    if iszero(shift) { break }
-                }
+            for {} lt(cursor, end) {
+                cursor := add(cursor, 0x80)
+                slot := add(slot, 1)
+            } {
+                let a := mload(cursor)
+                let b := mload(add(cursor, 0x20))
+                let c := mload(add(cursor, 0x40))
+                let d := mload(add(cursor, 0x60))
+                if iszero(or(or(a, b), or(c, d))) { continue }
+                total := add(total, add(add(a, b), add(c, d)))
+                let debits := or(shl(192, a), shl(128, and(b, _LANE)))
+                debits := or(debits, or(shl(64, and(c, _LANE)), and(d, _LANE)))
+                let credits := or(shl(128, and(a, _CREDIT)), shl(64, and(b, _CREDIT)))
+                credits := or(credits, or(and(c, _CREDIT), shr(64, and(d, _CREDIT))))
+                let balances := sload(slot)
+                kept := and(kept, sub(or(balances, _TOP_BITS), debits))
                 mstore(pairsEnd, slot)
-                mstore(add(pairsEnd, 0x20), new)
+                mstore(add(pairsEnd, 0x20), sub(add(balances, credits), debits))
                 pairsEnd := add(pairsEnd, 0x40)
             }
         }
-        ok = wrong == 0;
+        ok = kept == _TOP_BITS;
     }
 
     /// @notice Marks the participants whose readings do not bear out their trades (5-7).
