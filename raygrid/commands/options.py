@@ -31,3 +31,9 @@ OUT = click.option(
     show_default=True,
     help="Folder of all results.",
 )
+
+CHAIN = click.option(
+    "--chain",
+    metavar="embedded|anvil|hardhat|URL|none",
+    help="Where trades settle; default as the scenario says.",
+)

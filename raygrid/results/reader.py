@@ -50,7 +50,7 @@ class RunReader:
     """
 
     def __init__(self, path: Path, allow_unfinished: bool = False) -> None:
-        self.path = _find_run(path)
+        self.path = find_run(path)
         if is_half_updated(self.path):
             raise InputError(
                 "a change of the run was interrupted",
@@ -175,7 +175,8 @@ class RunReader:
             ) from error
 
 
-def _find_run(path: Path) -> Path:
+def find_run(path: Path) -> Path:
+    """The run that a path means: itself, or the newest within the folder of a scenario's runs."""
     if (path / MANIFEST).is_file() or not path.is_dir():
         return path
     runs = [folder for folder in path.iterdir() if (folder / MANIFEST).is_file()]

@@ -31,6 +31,7 @@ from raygrid.scenario.fields import (
     Whole,
 )
 from raygrid.scenario.metering import Metering
+from raygrid.scenario.settlement import Settlement
 
 HOURS_PER_DAY = 24.0
 
@@ -454,4 +455,5 @@ class Scenario(Section):
     voltage: Voltage | None = Field(None, description="voltage limits; left out: none")
     market: Market = Field(Market(), description="clearing and trades")
     metering: Metering = Field(Metering(), description="smart meters and their verification")
+    settlement: Settlement = Field(Settlement(), description="settlement on a chain")
     results: Results = Field(Results(), description="what a run computes besides")

@@ -168,30 +168,46 @@ class Journal:
     def _read(self) -> list[JournalEntry]:
         self._file.seek(0)
         data = self._file.read()
-        if not data.startswith(MAGIC):
-            if not MAGIC.startswith(data):
-                raise InputError(
-                    "it is no journal of raygrid", str(self.path), "restore the file of the run"
-                )
+        if MAGIC.startswith(data):
             self._file.truncate(0)
             self._file.write(MAGIC)
             self._sync()
             return []
-        entries: list[JournalEntry] = []
-        at = len(MAGIC)
-        while at < len(data):
-            body = _body(data, at)
-            if body is None:
-                break
-            entries += _entries(body)
-            at += _HEAD.size + len(body)
-        if at < len(data):
-            if _later(data, at):
-                raise InputError(
-                    f"it was changed at byte {at}", str(self.path), "restore the file of the run"
-                )
-            self._file.truncate(at)
+        entries, whole = _parse(data, self.path)
+        self._file.truncate(whole)
         return entries
+
+
+def read_journal(path: Path) -> list[JournalEntry]:
+    """The entries of a journal that is left as it is; none where there is no file.
+
+    Raises
+    ------
+    InputError
+        The file is no journal or was changed.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return []
+    return [] if MAGIC.startswith(data) else _parse(data, path)[0]
+
+
+def _parse(data: bytes, path: Path) -> tuple[list[JournalEntry], int]:
+    """All whole entries, and where the last of them ends."""
+    if not data.startswith(MAGIC):
+        raise InputError("it is no journal of raygrid", str(path), "restore the file of the run")
+    entries: list[JournalEntry] = []
+    at = len(MAGIC)
+    while at < len(data):
+        body = _body(data, at)
+        if body is None:
+            break
+        entries += _entries(body)
+        at += _HEAD.size + len(body)
+    if at < len(data) and _later(data, at):
+        raise InputError(f"it was changed at byte {at}", str(path), "restore the file of the run")
+    return entries, at
 
 
 def _frame(entries: Sequence[JournalEntry]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ class Sender:
         """
         flights = Flights(self._confirmations, self._window)
         signer = _Signer(
-            self.chain, self._keys, self._ask(self._nonces), self._ask(lambda: self.chain.fees())
+            self.chain, self._keys, self.ask(self._nonces), self.ask(lambda: self.chain.fees())
         )
         self._carry(flights, map(signer.sign, jobs))
         return flights.all()
@@ -141,7 +142,7 @@ class Sender:
         ChainDownError, ChainSlowError
             As `run`.
         """
-        nonces = self._ask(self._nonces)
+        nonces = self.ask(self._nonces)
         flights = Flights(self._confirmations, self._window)
         for entry in self.journal.entries:
             if entry.nonce >= nonces.get(entry.sender, 0):
@@ -168,7 +169,7 @@ class Sender:
             if changed:
                 patience = _Patience(self._policy)
                 continue
-            decision = patience.decide()
+            decision = patience.decide(self._has_died(problem))
             if decision is RetryDecision.RESEND:
                 self._again(flights, problem, patience.resends)
             elif decision is RetryDecision.GIVE_UP:
@@ -215,7 +216,7 @@ class Sender:
         """Have what is in no block sent again, to a node started anew where ours died."""
         flights.doubt()
         try:
-            if isinstance(problem, ChainDownError) and self._reopen is not None:
+            if self._reopen is not None and self._has_died(problem):
                 self.chain = self._reopen()
                 # It may have lost its last blocks, and with them what was final before.
                 nonces = self._nonces()
@@ -225,6 +226,10 @@ class Sender:
                 self._raise_fees(flights, flights.of(FlightStatus.UNSENT))
         except (ChainDownError, ChainSlowError):
             return  # the next look says so again, and the policy counts
+
+    def _has_died(self, problem: ChainError | None) -> bool:
+        """Whether a node of ours is gone, which waiting does not mend."""
+        return self._reopen is not None and isinstance(problem, ChainDownError)
 
     def _look(self, flights: Flights) -> Observation:
         chain = self.chain
@@ -241,14 +246,25 @@ class Sender:
         senders |= {entry.sender for entry in self.journal.entries}
         return {sender: self.chain.nonce(sender) for sender in senders}
 
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Ask until there is an answer, as long as the policy bears."""
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Ask the chain until there is an answer, as long as the policy bears.
+
+        Parameters
+        ----------
+        question : callable
+            Reads `chain`, whichever that is by then.
+
+        Raises
+        ------
+        ChainDownError, ChainSlowError
+            There was none.
+        """
         patience = _Patience(self._policy)
         while True:
             try:
                 return question()
             except (ChainDownError, ChainSlowError) as error:
-                decision = patience.decide()
+                decision = patience.decide(self._has_died(error))
                 if decision is RetryDecision.GIVE_UP:
                     raise
                 if decision is RetryDecision.RESEND:
@@ -264,8 +280,9 @@ class _Patience:
         self._looks = 0
         self.resends = 0
 
-    def decide(self) -> RetryDecision:
-        decision = self._policy.decide(time.monotonic() - self._since, self.resends)
+    def decide(self, has_died: bool) -> RetryDecision:
+        silent_s = math.inf if has_died else time.monotonic() - self._since
+        decision = self._policy.decide(silent_s, self.resends)
         if decision is RetryDecision.WAIT:
             time.sleep(self._policy.poll_s(self._looks))
             self._looks += 1
