@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import secrets
@@ -31,6 +32,7 @@ STOP_S = 10.0
 
 STATE_INTERVAL_S = 1
 ANVIL_STATE_FILE = "anvil_state.json"
+DAMAGED_CURE = "restore it, or start anew with settle --redeploy"
 STATES_IN_MEMORY = 16
 """Old states that Anvil keeps for calls on past blocks; blocks and transactions it keeps all."""
 
@@ -231,6 +233,15 @@ def find_hardhat() -> Path:
     )
 
 
+def is_whole(state: Path) -> bool:
+    """Whether Anvil wrote a state to its end; it writes in place."""
+    try:
+        json.loads(state.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
 def start_anvil(
     folder: Path | None, *, read_only: bool = False, state_interval_s: int = STATE_INTERVAL_S
 ) -> Node:
@@ -272,6 +283,12 @@ def start_anvil(
             "--gas-price", "0", "--base-fee", "0", "--disable-min-priority-fee",
             "--prune-history", str(STATES_IN_MEMORY),
         ]  # fmt: skip
+        if state is not None and state.exists() and not is_whole(state):
+            if read_only:
+                raise InputError("not a whole state of Anvil", str(state), DAMAGED_CURE)
+            # Anvil was killed while it wrote. What it had is lost: it starts anew, and the
+            # missing contract then says so.
+            state.replace(state.with_suffix(".damaged"))
         if read_only:
             arguments += ["--load-state", str(state)]
         elif state is not None:

@@ -239,6 +239,23 @@ def test_a_killed_anvil_is_started_again_and_goes_on(anvil: RpcChain, tmp_path: 
 
 @pytest.mark.optional
 @pytest.mark.slow
+def test_a_state_cut_off_by_a_kill_is_set_aside(tmp_path: Path) -> None:
+    need("anvil")
+    chain = open_chain("anvil", tmp_path)
+    counter = deploy(chain)
+    chain.close()
+    state = tmp_path / nodes.ANVIL_STATE_FILE
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a whole state of Anvil"):
+        open_chain("anvil", tmp_path, read_only=True)
+    anew = open_chain("anvil", tmp_path)
+    assert anew.code(counter) == b""
+    anew.close()
+    assert state.with_suffix(".damaged").exists()
+
+
+@pytest.mark.optional
+@pytest.mark.slow
 def test_anvil_keeps_every_transaction(tmp_path: Path) -> None:
     """What an audit reads is there after many blocks, whose states are not."""
     need("anvil")
