@@ -6,6 +6,7 @@ All carry the same messages between the same methods, hence the same bits.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -16,7 +17,10 @@ import numpy as np
 
 from actors.crew import Crew
 from actors.link import DRIVER, Link, LinkError
-from raygrid.market.messages import RoundDecision, RoundOutcome
+from actors.wire import decode_outcome
+from raygrid.market.channel import Staleness
+from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.staleness import StaleRounds, Traffic
 
 FIRST_STEP_TIMEOUT_S = 300.0
 """Patience with the first round of a graph, before we know how long a round takes."""
@@ -124,7 +128,7 @@ class LinkCarrier:
             self.open(outcome)
         assert self._link is not None
         try:
-            following: RoundOutcome = self._link.receive()
+            following: RoundOutcome = decode_outcome(self._link.recv_bytes())
         except LinkError as error:
             raise self._blame(error) from error
         if following.decision is not RoundDecision.CONTINUE:
@@ -132,7 +136,7 @@ class LinkCarrier:
             return following
         # What the operator had sent before it went can still be read.
         with suppress(LinkError):
-            self._link.send(None)
+            self._link.send_bytes(b"")
         return following
 
     def close(self) -> None:
@@ -159,6 +163,44 @@ class LinkCarrier:
             e for e in told if isinstance(e, RayTaskError) and not isinstance(e.cause, LinkError)
         ]
         return next(iter([*own, *told]), error)
+
+
+class StaleCarrier:
+    """Plain calls to the hosts that a modelled channel reaches in time.
+
+    After a failure everybody is waited for once, and the hosts' last steps stand.
+    """
+
+    def __init__(self, crew: Crew, staleness: Staleness, traffic: Traffic) -> None:
+        self._crew = crew
+        self._rounds = StaleRounds(len(crew.hosts), staleness, self._step, self._handle, traffic)
+
+    def open(self, opening: RoundOutcome) -> None:
+        """Nothing to do."""
+
+    def carry(self, outcome: RoundOutcome) -> RoundOutcome:
+        """Do the round that `outcome` opens."""
+        return self._rounds.round(outcome)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def _step(self, who: Sequence[int], messages: Sequence[PriceMessage]) -> Sequence[Aggregate]:
+        import ray
+
+        hosts = self._crew.hosts
+        answers: list[Aggregate] = ray.get(
+            [hosts[k].step.remote(message) for k, message in zip(who, messages, strict=True)]
+        )
+        return answers
+
+    def _handle(self, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+        import ray
+
+        following: RoundOutcome = ray.get(
+            self._crew.operator.handle_stale.remote(list(aggregates), all_fresh)
+        )
+        return following
 
 
 class GraphCarrier:

@@ -34,12 +34,16 @@ Handle = Any
 
 @dataclass(frozen=True)
 class _Opening:
-    """What a clearing began with, kept for the successors of dead actors."""
+    """What a clearing began with, kept for the successors of dead actors.
+
+    The messages of all rounds bring a host's state back (`replays`), but not where it began with
+    schedules that went with its process, nor where it missed some of them.
+    """
 
     options: ClearingOptions
     initial_pi_kw: FloatArray
     summaries: tuple[HostSummary, ...]
-    is_warm: bool
+    replays: bool
 
 
 class Crew:
@@ -201,7 +205,9 @@ class Crew:
         summaries = tuple(ray.get(begun))
         if options.masked_sums:
             summaries = self._agree_on_masks()
-        self._opening = _Opening(options, initial_pi_kw, summaries, warm is not None)
+        self._opening = _Opening(
+            options, initial_pi_kw, summaries, warm is None and options.staleness is None
+        )
         outcome: RoundOutcome = ray.get(
             self.operator.start.remote(summaries, options, initial_pi_kw)
         )
@@ -276,8 +282,7 @@ class Crew:
         host, opening = self.hosts[k], self._opening
         pi_kw = opening.initial_pi_kw
         host.start.remote(opening.options.relaxation, pi_kw if pi_kw.ndim == 1 else pi_kw[0])
-        # The schedules that a warm start began with are gone with the process.
-        if log.is_complete and not opening.is_warm:
+        if log.is_complete and opening.replays:
             done = [host.step.remote(message) for message in log.done(k)]
         else:
             done = [host.resume.remote(log.opening.messages[k])]
@@ -287,7 +292,9 @@ class Crew:
         import ray
 
         assert self._opening is not None
-        opening, before = self._opening, log.before
+        opening = self._opening
+        # Over lossy links there are no sums of all hosts of one round to go back to.
+        before = log.before if opening.options.staleness is None else None
         sums: list[Aggregate] = []
         if before is not None:
             asked = zip(self.hosts, before.messages, strict=True)

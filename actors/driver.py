@@ -22,6 +22,7 @@ from actors.prosumer import Pulse
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
+from raygrid.market.staleness import Traffic
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
@@ -115,6 +116,11 @@ class RayMarket:
     def failures(self) -> tuple[str, ...]:
         """What failed during the last clearing and was mended."""
         return () if self._exchange is None else tuple(self._exchange.failures)
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What the last clearing sent over modelled links, where it had such."""
+        return None if self._exchange is None else self._exchange.traffic
 
     def clear(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
-from actors.carriers import Carrier, Transport, carrier_for
+from actors.carriers import Carrier, StaleCarrier, Transport, carrier_for
 from actors.crew import Crew
 from actors.failure import FailureDecision, FailurePolicy
 from actors.link import LinkError
@@ -15,6 +15,7 @@ from raygrid.errors import RaygridError
 from raygrid.market.clearing import ClearingOptions, WarmStart
 from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
+from raygrid.market.staleness import Traffic
 from raygrid.scenario.case import Case
 
 R = TypeVar("R")
@@ -51,6 +52,8 @@ class RayExchange:
         How rounds travel now.
     failures : list of str
         What failed and was mended, one line each.
+    traffic : Traffic or None
+        What went over the modelled links, where there are such.
     final : OperatorFinal or None
         The final schedule's messages, once there is one.
     """
@@ -70,6 +73,7 @@ class RayExchange:
         self._period_hours = case.period_hours
         self._initial_pi_kw = initial_pi(case, options, warm)
         self._warm = warm
+        self.traffic = Traffic() if options.staleness is not None else None
         self._policy = policy or FailurePolicy()
         self._log_bytes = log_bytes
         self._log: RoundLog | None = None
@@ -248,7 +252,12 @@ class RayExchange:
         return (self._carrier or self._open_carrier(outcome)).carry(outcome)
 
     def _open_carrier(self, outcome: RoundOutcome) -> Carrier:
-        carrier = self._carrier = carrier_for(self.transport, self._crew)
+        carrier: Carrier
+        if self._options.staleness is not None and self.traffic is not None:
+            carrier = StaleCarrier(self._crew, self._options.staleness, self.traffic)
+        else:
+            carrier = carrier_for(self.transport, self._crew)
+        self._carrier = carrier
         carrier.open(outcome)
         return carrier
 

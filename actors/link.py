@@ -7,14 +7,14 @@ graph's channels spin), and a dead process shows at once as a closed link.
 
 from __future__ import annotations
 
-import pickle
 import socket
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from struct import Struct
+from struct import error as StructError
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
 GREETING_TIMEOUT_S = 60.0
 """Longest wait for a peer to call and to show that it knows the key."""
@@ -26,7 +26,7 @@ DRIVER = -1
 """Name of the driver among the callers of a door."""
 
 _LENGTH = Struct("!Q")
-_MAX_GREETING_BYTES = 4096
+_NAME = Struct("!q")
 
 
 class LinkError(RuntimeError):
@@ -50,10 +50,7 @@ class DoorAddress:
 
 
 class Link:
-    """One end of an authenticated stream of messages.
-
-    Messages are pickled, as Ray's own are: only a peer that knows the clearing's key, which Ray
-    hands out, gets so far as to send one.
+    """One end of an authenticated stream of messages, each a string of bytes.
 
     Parameters
     ----------
@@ -101,30 +98,25 @@ class Link:
         try:
             answer_challenge(link, key)  # type: ignore[arg-type]
             deliver_challenge(link, key)  # type: ignore[arg-type]
-            link.send(name)
+            link.send_bytes(_NAME.pack(name))
             link.wait_at_most(None)
         except (AuthenticationError, LinkError) as error:
             link.close()
             raise LinkError(f"{address.host}:{address.port}: {error}") from error
         return link
 
-    def send(self, message: object) -> None:
-        """Send a message; blocks while the peer's buffer is full."""
-        self.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-
-    def receive(self) -> Any:
-        """The next message; blocks until it is there."""
-        return pickle.loads(self.recv_bytes())
-
     def send_bytes(self, data: bytes) -> None:
-        """Send raw bytes; named as `multiprocessing` asks for its challenge."""
+        """Send a message; blocks while the peer's buffer is full.
+
+        Named, like its counterpart, as `multiprocessing` asks for its challenge.
+        """
         try:
             self._stream.sendall(_LENGTH.pack(len(data)) + data)
         except OSError as error:
             raise LinkError(f"a link broke: {error}") from error
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receive raw bytes, at most so many."""
+        """The next message, of at most so many bytes; blocks until it is there."""
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         if maxlength is not None and length > maxlength:
             raise LinkError(f"{length} bytes where at most {maxlength} were due")
@@ -222,8 +214,8 @@ def _greet(link: Link, key: bytes) -> int | None:
     try:
         deliver_challenge(link, key)  # type: ignore[arg-type]
         answer_challenge(link, key)  # type: ignore[arg-type]
-        name = pickle.loads(link.recv_bytes(_MAX_GREETING_BYTES))
+        (name,) = _NAME.unpack(link.recv_bytes(_NAME.size))
         link.wait_at_most(None)
-    except (AuthenticationError, LinkError):
+    except (AuthenticationError, LinkError, StructError):
         return None
-    return name if isinstance(name, int) else None
+    return int(name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from actors.link import Door, DoorAddress, Link
 from actors.prosumer import LostStateError, OutOfStepError, Pulse, take_pulse
+from actors.wire import decode_sums, encode_outcome, encode_prices
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows
 from raygrid.market.battery_schedule import Batteries
@@ -131,6 +132,10 @@ class NetworkOperatorActor:
         self._outcome = operator.handle(aggregates)
         return self._outcome
 
+    def handle_stale(self, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+        """One round with sums of which some may be of earlier rounds; see `StaleRounds`."""
+        return self.operator.handle(aggregates, all_fresh)
+
     def open_door(self, loopback: bool) -> DoorAddress:
         """Listen for the calls of hosts and driver, who carry the next rounds over links.
 
@@ -181,15 +186,15 @@ class NetworkOperatorActor:
         ahead = 0
         while True:
             for link, message in zip(hosts, messages, strict=True):
-                link.send(message)
-            outcome = self.handle(*(link.receive() for link in hosts))
-            driver.send(outcome)
+                link.send_bytes(encode_prices(message))
+            outcome = self.handle(*(decode_sums(link.recv_bytes()) for link in hosts))
+            driver.send_bytes(encode_outcome(outcome))
             if outcome.decision is not RoundDecision.CONTINUE:
                 return
             messages = outcome.messages
             ahead += 1
             if ahead == RUN_AHEAD:
-                driver.receive()
+                driver.recv_bytes()
                 ahead -= 1
 
     def tighten(self, factor: float) -> RoundOutcome:

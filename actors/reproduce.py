@@ -133,7 +133,7 @@ class WarmMarkets:
         for name in scenarios:
             scenario, base_dir = load_scenario(name)
             case = build_case(scenario, base_dir=base_dir)
-            options = replace(clearing_options(scenario.market), max_iterations=MAX_ITERATIONS)
+            options = replace(clearing_options(scenario), max_iterations=MAX_ITERATIONS)
             self._cases[name] = (case, options)
             notes += [note for note in case.notes if note != RECONSTRUCTED]
             notes.append(f"{name}: {place(case, policy, session.resources).describe()}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -22,6 +23,7 @@ from actors.placement import Placement, PlacementPolicy
 from actors.warm import WarmUp, load_matching
 from raygrid.errors import InputError, RaygridError
 from raygrid.grid.ptdf import ptdf
+from raygrid.market.channel import Channel, Staleness, achievable_rate
 from raygrid.market.clearing import (
     ClearingOptions,
     ClearingResult,
@@ -47,7 +49,7 @@ from raygrid.results.summary import (
 )
 from raygrid.scenario.build import CaseDraft, draft_case
 from raygrid.scenario.case import Case
-from raygrid.scenario.config import Market, Scenario
+from raygrid.scenario.config import Scenario
 from raygrid.scenario.load import dump_resolved, load_scenario
 from raygrid.scenario.tables import network_tables, population_tables
 
@@ -217,8 +219,9 @@ class Session:
         return RayMarket(case, placement, self.resources, before_load=self._warm_up.wait)
 
 
-def clearing_options(market: Market) -> ClearingOptions:
-    """The solver's part of a scenario's market section."""
+def clearing_options(scenario: Scenario) -> ClearingOptions:
+    """The solver's settings of a scenario."""
+    market = scenario.market
     return ClearingOptions(
         rho=market.rho,
         relaxation=market.relaxation,
@@ -229,7 +232,19 @@ def clearing_options(market: Market) -> ClearingOptions:
         residual_balancing=market.residual_balancing,
         initial_price_per_kwh=market.initial_price_per_kwh,
         masked_sums=market.masked_sums,
+        staleness=_staleness(scenario),
     )
+
+
+def _staleness(scenario: Scenario) -> Staleness | None:
+    links = scenario.communication
+    if links is None:
+        return None
+    rate = inf if links.rate_bits_per_s is None else links.rate_bits_per_s
+    if (noisy := links.noisy) is not None:
+        rate = achievable_rate(noisy.bandwidth_hz, noisy.power_w, noisy.bit_rate_coefficient)
+    channel = Channel(links.latency_s, links.jitter_s, links.loss, rate, scenario.seed)
+    return Staleness(channel, links.patience_s, links.max_staleness)
 
 
 def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: None) -> RunResult:
@@ -346,11 +361,13 @@ class _Run:
                     line.update(outcome.record, outcome.mean_price_per_kwh)
 
             try:
-                self.result = market.clear(clearing_options(self._scenario.market), on_round)
+                self.result = market.clear(clearing_options(self._scenario), on_round)
             finally:
                 self._writer.write_table("convergence", frames.convergence_table(records))
         self._notes += [f"mended during the clearing: {text}" for text in market.failures]
         self._notes += self.result.notes
+        if market.traffic is not None:
+            self._notes.append(market.traffic.describe())
         if np.isnan(self.result.welfare):
             return
         case, network = self._case, self._case.network

@@ -35,7 +35,7 @@ FULL = 1 - 1e-4
 def load(name: str, agents: int | None = None) -> tuple[Case, ClearingOptions]:
     """A scenario's case and solver settings."""
     scenario, base_dir = load_scenario(name, agents=agents)
-    return build_case(scenario, base_dir=base_dir), clearing_options(scenario.market)
+    return build_case(scenario, base_dir=base_dir), clearing_options(scenario)
 
 
 def solve_repeatedly(case: Case, limited: bool, n: int, unmeasured: int = 1) -> list[CentralResult]:

@@ -87,7 +87,7 @@ def main(name: str, placements: tuple[str, ...], repeats: int, out: Path) -> Non
     """Compare placements of one market bit by bit, and their times."""
     report = Report("placement", __doc__ or "")
     scenario, base_dir = load_scenario(name)
-    case, options = build_case(scenario, base_dir=base_dir), clearing_options(scenario.market)
+    case, options = build_case(scenario, base_dir=base_dir), clearing_options(scenario)
     rows = []
     with Session(ClusterOptions()) as session:
         for placement in placements:

@@ -164,6 +164,7 @@ class ProsumerBlock:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._threads = threads
         self._kept: dict[int, Dispatch] = {}
+        self._before: tuple[FloatArray, FloatArray] | None = None
 
     def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> None:
         """Begin another clearing where the last one ended: with its schedules and duals.
@@ -230,6 +231,8 @@ class ProsumerBlock:
             Sums per bus.
         """
         self._kept.clear()
+        if message.used is not None:
+            self._take_back(message.used)
         chunks = self.chunks()
         if self._pool is None:
             parts = [self._step_chunk(message, start, stop) for start, stop in chunks]
@@ -248,6 +251,13 @@ class ProsumerBlock:
             magnitude += self._step_grid(self.grid, message, p_sum, phat_sum, norms)
         check_range(magnitude)
         return Aggregate(message.iteration, self.host, p_sum, phat_sum, norms)
+
+    def _take_back(self, used: bool) -> None:
+        """Go back to before the last step where its answer was not used; note where we stand."""
+        if used or self._before is None:
+            self._before = self._state.copy(), self._grid_state.copy()
+        else:
+            self._state[:], self._grid_state[:] = self._before
 
     def headroom(self) -> HostHeadroom:
         """By how much generation, elastic demand and grid of each bus can still move."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from raygrid.arrays import FloatArray
+from raygrid.market.channel import Staleness
 
 
 class ClearingStatus(StrEnum):
@@ -38,6 +39,9 @@ class ClearingOptions:
         Price at which the duals start; None takes the import price where it is a tariff.
     masked_sums : bool
         Whether hosts mask what they send, so that the operator learns sums alone.
+    staleness : Staleness or None
+        A model of slow and lossy links, over which the operator goes on without late hosts;
+        None where rounds wait for everybody.
     """
 
     rho: float = 0.1
@@ -49,6 +53,7 @@ class ClearingOptions:
     residual_balancing: bool = False
     initial_price_per_kwh: float | None = None
     masked_sums: bool = False
+    staleness: Staleness | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,14 @@ class IterationRecord:
     dual_tolerance: float
     rho: float
     seconds: float
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether both residuals are."""
+        return (
+            self.primal_residual <= self.primal_tolerance
+            and self.dual_residual <= self.dual_tolerance
+        )
 
 
 @dataclass(frozen=True)

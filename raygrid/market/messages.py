@@ -52,12 +52,16 @@ class PriceMessage:
         Penalty of this round.
     rescale : float
         Last round's penalty over this round's: duals shrink by it when rho grows.
+    used : bool or None
+        Whether the operator used the host's last answer; None where rounds wait for everybody,
+        so that it always did.
     """
 
     iteration: int
     pi_kw: FloatArray
     rho: float
     rescale: float
+    used: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -140,13 +140,15 @@ class Operator:
             self.iteration, self.rho = message.iteration, message.rho
         self._tightening = tightening
 
-    def handle(self, aggregates: Sequence[Aggregate]) -> RoundOutcome:
+    def handle(self, aggregates: Sequence[Aggregate], all_fresh: bool = True) -> RoundOutcome:
         """One round: z-update (4-5) or (4-6), dual update (4-8), residuals (4-9) to (4-11).
 
         Parameters
         ----------
         aggregates : sequence of Aggregate
-            One per host, all of the open round, in any order.
+            One per host, in any order.
+        all_fresh : bool
+            Whether all of them are of the open round; else nothing counts as converged.
 
         Returns
         -------
@@ -182,7 +184,7 @@ class Operator:
             rho=self.rho,
             seconds=perf_counter() - self._started,
         )
-        if primal <= eps_pri and dual <= eps_dual:
+        if record.within_tolerance and all_fresh:
             decision = RoundDecision.CONVERGED
         elif self.iteration >= self.options.max_iterations:
             decision = RoundDecision.ITERATION_LIMIT

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from raygrid.scenario.communication import Communication
 from raygrid.scenario.fields import (
     Count,
     DataPath,
@@ -454,6 +455,18 @@ class Scenario(Section):
     )
     voltage: Voltage | None = Field(None, description="voltage limits; left out: none")
     market: Market = Field(Market(), description="clearing and trades")
+    communication: Communication | None = Field(
+        None, description="a model of slow and lossy links; left out: rounds wait for everybody"
+    )
     metering: Metering = Field(Metering(), description="smart meters and their verification")
     settlement: Settlement = Field(Settlement(), description="settlement on a chain")
     results: Results = Field(Results(), description="what a run computes besides")
+
+    @model_validator(mode="after")
+    def _masks_need_everybody(self) -> Self:
+        if self.market.masked_sums and self.communication is not None:
+            raise ValueError(
+                "market.masked_sums needs every host in every round, which `communication` does "
+                "not wait for; leave one of them away"
+            )
+        return self

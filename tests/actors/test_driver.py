@@ -22,6 +22,7 @@ from actors.exchange import RayExchange
 from actors.placement import PlacementPolicy
 from actors.prosumer import OutOfStepError
 from raygrid.errors import EndedShortError
+from raygrid.market.channel import Channel, Staleness
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import clear, local_exchange
@@ -119,6 +120,25 @@ def test_masks_change_no_bit_of_the_market(
         assert_same_market(killed, reference)
         assert market.failures != ()
         assert_same_market(market.clear(ClearingOptions()), reference)
+
+
+def test_a_market_over_lossy_links_survives_deaths(
+    case: Case, resources: ClusterResources, reference: ClearingResult
+) -> None:
+    lossy = ClearingOptions(staleness=Staleness(Channel(0.02, 0.05, 0.2, seed=7), 0.1, 3))
+    with open_market("each", case, resources) as market:
+        first = market.clear(lossy)
+        assert first.status is ClearingStatus.CONVERGED
+        assert first.iterations > reference.iterations
+        assert first.welfare == pytest.approx(reference.welfare, rel=2e-3)
+        assert market.traffic is not None
+        assert market.traffic.lost > 0
+        assert_same_market(market.clear(lossy), first)
+        for pulse in (market.pulses[1], market.pulses[-1]):
+            after = market.clear(lossy, KillAt(pulse.pid, {4}))
+            assert after.status is ClearingStatus.CONVERGED
+            assert after.welfare == pytest.approx(reference.welfare, rel=2e-3)
+            assert market.failures != ()
 
 
 def test_batteries_move_where_nothing_else_makes_a_final_schedule(

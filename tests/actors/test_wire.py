@@ -1,0 +1,87 @@
+"""Messages as bytes: there and back, and nothing but messages."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from actors import wire
+from raygrid.market.clearing import IterationRecord
+from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+
+integers = st.integers(-(2**63), 2**63 - 1)
+numbers = st.floats(allow_nan=False)
+shapes = st.tuples(st.integers(0, 4), st.integers(0, 4))
+prices = st.builds(
+    PriceMessage,
+    integers,
+    arrays(np.float64, shapes, elements=numbers),
+    numbers,
+    numbers,
+    st.sampled_from([None, True, False]),
+)
+records = st.builds(IterationRecord, integers, *[numbers] * 6)
+outcomes = st.builds(
+    RoundOutcome,
+    st.sampled_from(RoundDecision),
+    st.none() | records,
+    numbers,
+    st.lists(prices, max_size=3).map(tuple),
+)
+
+
+@st.composite
+def sums(draw: st.DrawFn) -> Aggregate:
+    shape = draw(shapes)
+    p, phat = (draw(arrays(np.int64, shape)) for _ in range(2))
+    return Aggregate(draw(integers), draw(integers), p, phat, draw(arrays(np.int64, 4)))
+
+
+def same(one: object, other: object) -> bool:
+    for field in fields(one):  # type: ignore[arg-type]
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, np.ndarray):
+            if a.dtype != b.dtype or not np.array_equal(a, b) or not b.flags.writeable:
+                return False
+        elif isinstance(a, tuple):
+            if len(a) != len(b) or not all(map(same, a, b)):
+                return False
+        elif a != b:
+            return False
+    return True
+
+
+@given(prices)
+def test_prices(message: PriceMessage) -> None:
+    assert same(message, wire.decode_prices(wire.encode_prices(message)))
+
+
+@given(sums())
+def test_sums(message: Aggregate) -> None:
+    assert same(message, wire.decode_sums(wire.encode_sums(message)))
+
+
+@given(outcomes)
+def test_outcomes(outcome: RoundOutcome) -> None:
+    assert same(outcome, wire.decode_outcome(wire.encode_outcome(outcome)))
+
+
+@given(st.binary(max_size=200))
+def test_anything_else_is_refused(data: bytes) -> None:
+    for decode in (wire.decode_prices, wire.decode_sums, wire.decode_outcome):
+        try:
+            decode(data)
+        except wire.WireError:
+            continue
+
+
+def test_a_message_that_was_cut_is_refused() -> None:
+    whole = wire.encode_prices(PriceMessage(1, np.ones((2, 3)), 0.1, 1.0))
+    for end in (0, 10, len(whole) - 1):
+        with pytest.raises(wire.WireError):
+            wire.decode_prices(whole[:end])

@@ -1,0 +1,124 @@
+"""Bounded staleness: the same market over slow and lossy links, in more rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raygrid.market.channel import Channel, Staleness
+from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
+from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.session import LocalExchange, clear, local_exchange
+from raygrid.market.staleness import StaleRounds, Traffic
+from raygrid.scenario.case import Case
+from tests.cases import small_case
+
+OPTIONS = ClearingOptions()
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    """Six prosumers, so that one host each is affordable; a line binds."""
+    return small_case(n=6, n_periods=8, seed=3, limit_kw=2.0)
+
+
+def exchange_of(case: Case) -> LocalExchange:
+    return local_exchange(case, OPTIONS, [np.array([k]) for k in range(len(case.population))])
+
+
+def over(exchange: LocalExchange, staleness: Staleness) -> StaleRounds:
+    """Rounds of an exchange over a channel."""
+
+    def step(who: Sequence[int], messages: Sequence[PriceMessage]) -> list[Aggregate]:
+        return [exchange.blocks[k].step(m) for k, m in zip(who, messages, strict=True)]
+
+    return StaleRounds(len(exchange.blocks), staleness, step, exchange.operator.handle)
+
+
+def clear_over(case: Case, staleness: Staleness) -> tuple[ClearingResult, Traffic]:
+    exchange = exchange_of(case)
+    rounds = over(exchange, staleness)
+    exchange.round = rounds.round  # type: ignore[method-assign]
+    return clear(case, OPTIONS, exchange), rounds.traffic
+
+
+def test_a_perfect_channel_changes_no_bit(case: Case) -> None:
+    expected = clear(case, OPTIONS, exchange_of(case))
+    got, traffic = clear_over(case, Staleness(Channel(), patience_s=1.0))
+    assert [replace(r, seconds=0.0) for r in got.records] == [
+        replace(r, seconds=0.0) for r in expected.records
+    ]
+    assert np.array_equal(got.p_bus_kw, expected.p_bus_kw)
+    assert (traffic.lost, traffic.late, traffic.seconds, traffic.waited_rounds) == (0, 0, 0.0, 0)
+    assert traffic.messages == 2 * 6 * got.iterations
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    loss=st.floats(0, 0.5), jitter=st.floats(0, 0.3), patience=st.floats(0.05, 0.5),
+    most=st.integers(1, 6), seed=st.integers(0, 10**6),
+)  # fmt: skip
+def test_every_channel_ends_in_the_same_market(
+    case: Case, loss: float, jitter: float, patience: float, most: int, seed: int
+) -> None:
+    reference = clear(case, OPTIONS, exchange_of(case))
+    channel = Channel(0.02, jitter, loss, 1e6, seed)
+    got, traffic = clear_over(case, Staleness(channel, patience, most))
+    assert got.status is ClearingStatus.CONVERGED
+    assert got.welfare == pytest.approx(reference.welfare, rel=2e-3)
+    assert got.bound is not None
+    assert got.welfare <= got.bound
+    assert traffic.lost <= traffic.messages
+
+
+def test_nobody_misses_more_rounds_than_allowed(case: Case) -> None:
+    """And convergence is declared in a round of which everybody's answer was used."""
+    exchange = exchange_of(case)
+    stale: list[list[int]] = []
+
+    def handle(aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+        now = exchange.operator.iteration
+        stale.append([now - part.iteration for part in aggregates])
+        assert all_fresh == (max(stale[-1]) == 0)
+        return exchange.operator.handle(aggregates, all_fresh)
+
+    rounds = over(exchange, Staleness(Channel(0.02, 0.0, 0.6, seed=5), 0.1, max_staleness=3))
+    rounds._handle = handle
+    outcome = exchange.open()
+    while outcome.decision is RoundDecision.CONTINUE:
+        outcome = rounds.round(outcome)
+    assert outcome.decision is RoundDecision.CONVERGED
+    assert max(map(max, stale)) == 3
+    assert max(stale[0]) == max(stale[-1]) == 0
+
+
+def test_an_unused_step_is_taken_back(case: Case) -> None:
+    """A host that hears that its answer was not used answers as if it had not stepped."""
+    one, other = exchange_of(case).blocks[0], exchange_of(case).blocks[0]
+    opening = exchange_of(case).open().messages[0]
+    prices = [
+        replace(opening, iteration=k, pi_kw=opening.pi_kw - 0.1 * k, used=used)
+        for k, used in enumerate((True, True, False, False))
+    ]
+    for message in prices:
+        answer = one.step(message)
+    other.step(prices[0])
+    expected = other.step(replace(prices[3], used=True))
+    assert np.array_equal(answer.p_quanta, expected.p_quanta)
+    assert np.array_equal(answer.phat_quanta, expected.phat_quanta)
+    assert np.array_equal(answer.norm_quanta, expected.norm_quanta)
+
+
+def test_time_is_that_of_the_slowest_answer_waited_for(case: Case) -> None:
+    got, traffic = clear_over(case, Staleness(Channel(latency_s=0.03), patience_s=0.1))
+    assert traffic.seconds == pytest.approx(0.06 * got.iterations, rel=1e-12)
+    # Nobody ever answers in time: each is waited for in the rounds in which it must answer.
+    got, traffic = clear_over(case, Staleness(Channel(latency_s=0.06), 0.1, max_staleness=1))
+    assert got.status is ClearingStatus.CONVERGED
+    assert traffic.waited_rounds > 0
+    assert traffic.late > 0
