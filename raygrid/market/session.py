@@ -24,14 +24,17 @@ from raygrid.market.clearing import (
 )
 from raygrid.market.feasibility import FeasibilityStatus, check_feasible, describe_row
 from raygrid.market.messages import (
+    Aggregate,
     HostFinal,
     OperatorFinal,
+    PriceMessage,
     RoundDecision,
     RoundOutcome,
 )
 from raygrid.market.operator import Operator
 from raygrid.market.prices import settlement_price
 from raygrid.market.projection import RowFault
+from raygrid.market.staleness import StaleRounds
 from raygrid.scenario.case import Case
 
 RoundCallback = Callable[[RoundOutcome], None]
@@ -79,11 +82,14 @@ class LocalExchange:
         Knows the blocks' summaries.
     period_hours : float
         Length of a period [h].
+    lossy : StaleRounds or None
+        Modelled links between them, if any.
     """
 
     blocks: Sequence[ProsumerBlock]
     operator: Operator
     period_hours: float
+    lossy: StaleRounds | None = None
 
     def again(self, case: Case, options: ClearingOptions, warm: WarmStart) -> LocalExchange:
         """Another clearing of the same blocks, begun where the last one ended.
@@ -100,7 +106,7 @@ class LocalExchange:
         for block in self.blocks:
             block.reopen(options.relaxation, warm.pi_kw[block.buses], warm.rho / options.rho)
         operator = _operator(case, options, self.blocks, initial_pi(case, options, warm))
-        return LocalExchange(self.blocks, operator, self.period_hours)
+        return _exchange(self.blocks, operator, self.period_hours)
 
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""
@@ -108,6 +114,8 @@ class LocalExchange:
 
     def round(self, outcome: RoundOutcome) -> RoundOutcome:
         """One round, host after host."""
+        if self.lossy is not None:
+            return self.lossy.round(outcome)
         return self.operator.handle(
             [b.step(m) for b, m in zip(self.blocks, outcome.messages, strict=True)]
         )
@@ -167,7 +175,21 @@ def local_exchange(
         )
         for k, part in enumerate(parts)
     ]
-    return LocalExchange(blocks, _operator(case, options, blocks, pi), case.period_hours)
+    return _exchange(blocks, _operator(case, options, blocks, pi), case.period_hours)
+
+
+def _exchange(
+    blocks: Sequence[ProsumerBlock], operator: Operator, period_hours: float
+) -> LocalExchange:
+    staleness = operator.options.staleness
+    if staleness is None:
+        return LocalExchange(blocks, operator, period_hours)
+
+    def step(who: Sequence[int], messages: Sequence[PriceMessage]) -> list[Aggregate]:
+        return [blocks[k].step(m) for k, m in zip(who, messages, strict=True)]
+
+    lossy = StaleRounds(len(blocks), staleness, step, operator.handle)
+    return LocalExchange(blocks, operator, period_hours, lossy)
 
 
 def _operator(

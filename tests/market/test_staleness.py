@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from raygrid.market.channel import Channel, Staleness
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
-from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.messages import Aggregate, RoundDecision, RoundOutcome
 from raygrid.market.session import LocalExchange, clear, local_exchange
-from raygrid.market.staleness import StaleRounds, Traffic
+from raygrid.market.staleness import Traffic
 from raygrid.scenario.case import Case
 from tests.cases import small_case
 
@@ -27,24 +27,17 @@ def case() -> Case:
     return small_case(n=6, n_periods=8, seed=3, limit_kw=2.0)
 
 
-def exchange_of(case: Case) -> LocalExchange:
-    return local_exchange(case, OPTIONS, [np.array([k]) for k in range(len(case.population))])
-
-
-def over(exchange: LocalExchange, staleness: Staleness) -> StaleRounds:
-    """Rounds of an exchange over a channel."""
-
-    def step(who: Sequence[int], messages: Sequence[PriceMessage]) -> list[Aggregate]:
-        return [exchange.blocks[k].step(m) for k, m in zip(who, messages, strict=True)]
-
-    return StaleRounds(len(exchange.blocks), staleness, step, exchange.operator.handle)
+def exchange_of(case: Case, staleness: Staleness | None = None) -> LocalExchange:
+    """One host a prosumer."""
+    hosts = [np.array([k]) for k in range(len(case.population))]
+    return local_exchange(case, replace(OPTIONS, staleness=staleness), hosts)
 
 
 def clear_over(case: Case, staleness: Staleness) -> tuple[ClearingResult, Traffic]:
-    exchange = exchange_of(case)
-    rounds = over(exchange, staleness)
-    exchange.round = rounds.round  # type: ignore[method-assign]
-    return clear(case, OPTIONS, exchange), rounds.traffic
+    exchange = exchange_of(case, staleness)
+    result = clear(case, OPTIONS, exchange)
+    assert exchange.lossy is not None
+    return result, exchange.lossy.traffic
 
 
 def test_a_perfect_channel_changes_no_bit(case: Case) -> None:
@@ -78,7 +71,7 @@ def test_every_channel_ends_in_the_same_market(
 
 def test_nobody_misses_more_rounds_than_allowed(case: Case) -> None:
     """And convergence is declared in a round of which everybody's answer was used."""
-    exchange = exchange_of(case)
+    exchange = exchange_of(case, Staleness(Channel(0.02, 0.0, 0.6, seed=5), 0.1, max_staleness=3))
     stale: list[list[int]] = []
 
     def handle(aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
@@ -87,11 +80,11 @@ def test_nobody_misses_more_rounds_than_allowed(case: Case) -> None:
         assert all_fresh == (max(stale[-1]) == 0)
         return exchange.operator.handle(aggregates, all_fresh)
 
-    rounds = over(exchange, Staleness(Channel(0.02, 0.0, 0.6, seed=5), 0.1, max_staleness=3))
-    rounds._handle = handle
+    assert exchange.lossy is not None
+    exchange.lossy._handle = handle
     outcome = exchange.open()
     while outcome.decision is RoundDecision.CONTINUE:
-        outcome = rounds.round(outcome)
+        outcome = exchange.round(outcome)
     assert outcome.decision is RoundDecision.CONVERGED
     assert max(map(max, stale)) == 3
     assert max(stale[0]) == max(stale[-1]) == 0
