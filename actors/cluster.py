@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock, Thread, current_thread, main_thread
 from time import monotonic
@@ -61,7 +61,7 @@ class ClusterOptions:
         `host:port` of a running cluster, 'local' for one of our own, None or 'auto' for
         `RAY_ADDRESS` and else 'local'.
     num_cpus : int or None
-        CPUs of a local Ray; None takes what the machine has.
+        CPUs of a local Ray, and the most that are used of any other; None takes what is there.
     object_store_bytes : int
         Object store of a local Ray [B].
     dashboard : bool
@@ -123,6 +123,28 @@ class ClusterResources:
     def memory_bytes(self) -> int:
         """Memory for worker processes of all nodes [B]."""
         return sum(node.memory_bytes for node in self.nodes)
+
+    def at_most(self, cpus: int | None) -> Self:
+        """The same machines with no more CPUs in all than these; None leaves them as they are.
+
+        Raises
+        ------
+        InputError
+            The cluster has fewer.
+        """
+        if cpus is None:
+            return self
+        if cpus > self.cpus:
+            raise InputError(
+                f"the cluster has {self.cpus} CPUs on {len(self.nodes)} node(s)",
+                f"{cpus} CPUs",
+                "ask for fewer, or use a larger cluster",
+            )
+        nodes, left = [], cpus
+        for node in self.nodes:
+            nodes.append(replace(node, cpus=min(node.cpus, left)))
+            left -= nodes[-1].cpus
+        return replace(self, nodes=tuple(nodes))
 
     def manifest(self) -> dict[str, Any]:
         """The entry of `manifest.json`."""

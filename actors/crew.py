@@ -117,7 +117,7 @@ class Crew:
                 ]
                 + [self.operator.load.remote(self._operator_data)]
             )
-            self.pulses = self._pulses()
+            self.pulses = self.take_pulses()
         except BaseException:
             self.dismiss()
             raise
@@ -239,7 +239,7 @@ class Crew:
         """
         import ray
 
-        pulses = self._pulses()
+        pulses = self.take_pulses()
         restarted = tuple(
             k
             for k, (now, before) in enumerate(zip(pulses, self.pulses, strict=True))
@@ -302,7 +302,7 @@ class Crew:
         self.operator.start.remote(opening.summaries, opening.options, opening.initial_pi_kw)
         ray.get(self.operator.resume.remote(log.opening, before, sums, tightening))
 
-    def _pulses(self) -> list[Pulse]:
+    def take_pulses(self) -> list[Pulse]:
         """Ping everybody; a restarted actor is waited for."""
         import ray
         from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError

@@ -112,6 +112,10 @@ class RayMarket:
         """Processes and memory of the actors: the hosts in host order, then the operator."""
         return tuple(self._crew.pulses)
 
+    def take_pulses(self) -> tuple[Pulse, ...]:
+        """The pulses of now, in the same order."""
+        return tuple(self._crew.take_pulses())
+
     @property
     def failures(self) -> tuple[str, ...]:
         """What failed during the last clearing and was mended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,11 +59,14 @@ class Pulse:
         Its process.
     resident_bytes : int
         Its resident memory, shared pages included [B].
+    peak_bytes : int
+        The most that this was since the process began [B].
     """
 
     incarnation: str
     pid: int
     resident_bytes: int
+    peak_bytes: int
 
 
 def take_pulse(incarnation: str) -> Pulse:
@@ -72,7 +76,8 @@ def take_pulse(incarnation: str) -> Pulse:
             resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         resident = 0
-    return Pulse(incarnation, os.getpid(), resident)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Pulse(incarnation, os.getpid(), resident, peak)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from actors.cluster import Cluster, ClusterOptions, ClusterResources, connect, resolve_address
 from actors.driver import RayMarket, place
 from actors.placement import Placement, PlacementPolicy
+from actors.prosumer import take_pulse
 from actors.warm import WarmUp, load_matching
 from raygrid.errors import InputError, RaygridError
 from raygrid.grid.ptdf import ptdf
@@ -45,6 +46,7 @@ from raygrid.results.summary import (
     Summary,
     central_summary,
     clearing_summary,
+    memory_summary,
     powerflow_summary,
 )
 from raygrid.scenario.build import CaseDraft, draft_case
@@ -153,6 +155,7 @@ class Session:
             self._warm_up.close()
             raise
         self.resources: ClusterResources = self._cluster.resources()
+        self.resources = self.resources.at_most(options.num_cpus)
         self.ray_start_s = perf_counter() - started
 
     def __enter__(self) -> Self:
@@ -308,6 +311,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
                 run = _Run(scenario, market.case, writer, tell)
                 run.write_case(market)
                 run.clear(market)
+                run.weigh(market)
             session.release()
             if run.wants_central(options.central):
                 run.solve_central()
@@ -334,6 +338,7 @@ class _Run:
         self._matched: MatchedMarket | None = None
         self._central: CentralSummary | None = None
         self._powerflow: Mapping[str, Any] | None = None
+        self._memory: Mapping[str, int] | None = None
         self._notes: list[str] = []
         self.result: ClearingResult
 
@@ -388,6 +393,13 @@ class _Run:
             case, self.result, market.dispatch().p_kw, self._scenario.market
         )
         self._writer.write_table("trades", self._matched.trades.table())
+
+    def weigh(self, market: RayMarket) -> None:
+        """Note the memory of this process and of the actors, while they are there."""
+        own = take_pulse("").peak_bytes
+        # The market is cleared: an actor that is gone by now costs no more than this figure.
+        with suppress(RaygridError):
+            self._memory = memory_summary(own, sum(p.peak_bytes for p in market.take_pulses()))
 
     def wants_central(self, asked: bool | None) -> bool:
         """Whether the central benchmark is due: as asked, else up to the scenario's size."""
@@ -463,6 +475,7 @@ class _Run:
             central=self._central,
             seconds=seconds,
             powerflow=self._powerflow,
+            memory=self._memory,
         )
         notes = tuple(dict.fromkeys([*case.notes, *self._notes]))
         writer.write_summary(summary)

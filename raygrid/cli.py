@@ -22,6 +22,7 @@ from raygrid import __version__
 from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, OUT, SETTINGS
 from raygrid.commands.settlement import audit, settle
+from raygrid.commands.study import study
 from raygrid.errors import ExitCode, RaygridError
 
 
@@ -299,5 +300,5 @@ def reproduce_thesis(address: str | None, actors: str, out: Path, quiet: bool) -
 
 # --- commands with a module of their own -----------------------------------------------------
 
-for command in (submit, jobs, settle, audit):
+for command in (submit, jobs, study, settle, audit):
     cli.add_command(command)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,15 @@ from raygrid.errors import InputError
 from raygrid.results.figure import RECONSTRUCTED, percent
 from raygrid.results.figures import figures
 from raygrid.results.files import REPORT, write_atomically
+from raygrid.results.page import Tile, render_page
 from raygrid.results.reader import RunReader
 from raygrid.results.run_data import RunData, load_run
 from raygrid.results.settlement_tables import ReportTable, settlement_tables
-from raygrid.results.svg import STYLE, count, number, plural
+from raygrid.results.svg import count, number, plural
 
 MAX_FILES = 30
 MAX_PERIODS = 200
 MAX_LINES = 10
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A key figure with its name and a word of detail."""
-
-    name: str
-    value: str
-    detail: str = ""
 
 
 def write_report(run: RunReader, out: Path | None = None, compare: RunReader | None = None) -> Path:
@@ -69,17 +59,9 @@ def write_report(run: RunReader, out: Path | None = None, compare: RunReader | N
 
 def render_report(data: RunData, other: RunData | None = None) -> str:
     """The page as HTML; every text of the run is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    # Only the SVG, which escapes its own texts, and the style sheet are passed as markup.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("raygrid.results").joinpath("templates/report.html")
-    template = environment.from_string(source.read_text(encoding="utf-8"))
     manifest = data.manifest
     status = str(manifest["status"])
-    return template.render(
+    return render_page(
         title=f"{manifest['scenario']} · raygrid",
         heading=manifest["scenario"],
         status=status.replace("_", " "),
@@ -94,7 +76,6 @@ def render_report(data: RunData, other: RunData | None = None) -> str:
         tables=_tables(data),
         facts=_facts(data),
         files=list(manifest["files"].items())[:MAX_FILES],
-        chart_style=STYLE,
     )
 
 

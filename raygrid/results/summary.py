@@ -116,6 +116,7 @@ class Summary:
     forecast: Mapping[str, Any] | None = None
     intraday: Mapping[str, Any] | None = None
     powerflow: Mapping[str, Any] | None = None
+    memory: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -185,6 +186,19 @@ def settlement_summary(
         trades_per_second=settled.num_rows / seconds if seconds > 0 else None,
         seconds=seconds,
     )
+
+
+def memory_summary(driver_bytes: int, actors_bytes: int) -> dict[str, int]:
+    """The most memory that the run's processes had, shared pages counted in each [B].
+
+    Parameters
+    ----------
+    driver_bytes : int
+        Of the process that led the run.
+    actors_bytes : int
+        Of all actors together.
+    """
+    return {"driver_peak_bytes": driver_bytes, "actors_peak_bytes": actors_bytes}
 
 
 def central_summary(welfare: float, central_welfare: float, seconds: float) -> CentralSummary:

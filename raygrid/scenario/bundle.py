@@ -45,19 +45,35 @@ def write_bundle(scenario: Scenario, base_dir: Path, folder: Path, file: str) ->
     """
     raw: dict[str, Any] = yaml.safe_load(dump_resolved(scenario, base_dir))
     home = f"{DATA}/{Path(file).stem}"
-    for name, section in raw.items():
-        if not isinstance(section, dict):
-            continue
-        for key in sorted(PATH_KEYS & section.keys()):
-            reference = section[key]
-            if isinstance(reference, str) and not reference.startswith(SHIPPED):
-                source = data_path(reference)
-                target = f"{home}/{name}-{key}-{source.name}"
-                _copy(source, folder / target, f"{scenario.name}:{name}.{key}")
-                section[key] = target
+    for section, key, source in own_data(raw):
+        target = f"{home}/{section}-{key}-{source.name}"
+        _copy(source, folder / target, f"{scenario.name}:{section}.{key}")
+        raw[section][key] = target
     path = folder / file
     path.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def own_data(raw: dict[str, Any]) -> list[tuple[str, str, Path]]:
+    """The data files of a resolved scenario that do not ship with raygrid.
+
+    Parameters
+    ----------
+    raw : dict
+        What `dump_resolved` writes, as plain values.
+
+    Returns
+    -------
+    list of (str, str, Path)
+        Section, key and file.
+    """
+    return [
+        (name, key, data_path(section[key]))
+        for name, section in raw.items()
+        if isinstance(section, dict)
+        for key in sorted(PATH_KEYS & section.keys())
+        if isinstance(section[key], str) and not section[key].startswith(SHIPPED)
+    ]
 
 
 def _copy(source: Path, target: Path, where: str) -> None:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,11 @@ from raygrid.files import data_path, portable_reference, scenario_path
 from raygrid.scenario.config import Scenario
 
 MAX_FILE_BYTES = 4_000_000
+
+M = TypeVar("M", bound=BaseModel)
+
+SCHEMA_COMMANDS = {"Scenario": "raygrid scenario schema", "Study": "raygrid study --schema"}
+"""What prints the schema of each authored file."""
 
 
 class _StrictSafeLoader(yaml.SafeLoader):  # type: ignore[misc]
@@ -204,16 +209,31 @@ def validate(raw: dict[str, Any], where: str) -> Scenario:
     InputError
         Names the first wrong key in one line, and the closest right one.
     """
+    return validate_as(Scenario, raw, where)
+
+
+def validate_as(model: type[M], raw: dict[str, Any], where: str) -> M:
+    """Turn plain values into a model of an authored file; otherwise as `validate`.
+
+    Parameters
+    ----------
+    model : type
+        The file's model.
+    raw : dict
+        Plain values, as `read_raw` gives them.
+    where : str
+        Name of the source, for error lines.
+    """
     try:
-        return Scenario.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         errors = error.errors(include_url=False)
     except RecursionError:
-        raise InputError("nested too deeply", where, "write a flat scenario file") from None
-    raise _input_error(raw, errors, where)
+        raise InputError("nested too deeply", where, "write a flat file") from None
+    raise _input_error(model, raw, errors, where)
 
 
-def _input_error(raw: Any, errors: Sequence[Any], where: str) -> InputError:
+def _input_error(model: type[BaseModel], raw: Any, errors: Sequence[Any], where: str) -> InputError:
     # An unknown key often causes the other errors (its right name is then missing).
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     loc: tuple[Any, ...] = first["loc"]
@@ -223,9 +243,9 @@ def _input_error(raw: Any, errors: Sequence[Any], where: str) -> InputError:
     kind = first["type"]
     context = first.get("ctx", {})
     if kind == "extra_forbidden":
-        allowed = sorted(_fields_at(loc[:-1]))
+        allowed = sorted(_fields_at(model, loc[:-1]))
         close = _closest(str(loc[-1]), allowed)
-        elsewhere = [name for name in _sections_of(str(loc[-1])) if name != loc[0]]
+        elsewhere = [name for name in _sections_of(model, str(loc[-1])) if name != loc[0]]
         if close:
             cure = f"did you mean '{close}'?"
         elif elsewhere:
@@ -234,7 +254,9 @@ def _input_error(raw: Any, errors: Sequence[Any], where: str) -> InputError:
             cure = f"known here: {', '.join(allowed)}"
         return InputError(f"unknown key{more}", place, cure)
     if kind == "missing":
-        return InputError(f"missing{more}", place, "add it; see `raygrid scenario schema`")
+        return InputError(
+            f"missing{more}", place, f"add it; see `{SCHEMA_COMMANDS[model.__name__]}`"
+        )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = str(context.get("expected_tags", "")) or "source"
         what = f"unknown source {context['tag']!r}" if "tag" in context else "no `source`"
@@ -280,9 +302,9 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [m for a in get_args(annotation) for m in _models(a)]
 
 
-def _fields_at(loc: tuple[Any, ...]) -> set[str]:
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:
     """Keys that are known at a location as pydantic reports it (with union tags)."""
-    models: list[type[BaseModel]] = [Scenario]
+    models: list[type[BaseModel]] = [model]
     for part in loc:
         fields: list[FieldInfo] = [
             m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields
@@ -312,11 +334,11 @@ def _closest(key: str, allowed: Sequence[str]) -> str | None:
     return None
 
 
-def _sections_of(key: str) -> list[str]:
+def _sections_of(model: type[BaseModel], key: str) -> list[str]:
     """Sections of the file that know a key, at their top."""
     return [
         name
-        for name, field in Scenario.model_fields.items()
+        for name, field in model.model_fields.items()
         if any(key in m.model_fields for m in _models(field.annotation))
     ]
 
