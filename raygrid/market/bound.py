@@ -6,10 +6,13 @@ import numpy as np
 
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows
+from raygrid.market.prices import LEAST_SALE_KW
 from raygrid.prosumer.population import GridConnection
 
 _AT_LIMIT = 1e-6
 """Relative distance to a limit of the grid connection that counts as touching it."""
+_MOVING = 1e-3
+"""Part of the largest exchange with the grid from which it counts as importing or exporting."""
 
 
 def bound_price(
@@ -22,9 +25,10 @@ def bound_price(
 ) -> FloatArray:
     """Prices of the consistent form nu + PTDF' m, from which the bound follows.
 
-    Any nu gives a valid bound. Where the grid connection does not touch its limits, nu is moved
-    so that the slack bus's price lies between its tariffs, since a price a hair outside, times a
-    wide limit, would spoil the bound.
+    Any nu gives a valid bound. Where the grid connection imports or exports without touching its
+    limits, its tariff is the slack bus's price, to which nu is moved: a price a hair off, times
+    all that flows there, would spoil the bound. Where it rests, the price is kept between its
+    tariffs.
 
     Parameters
     ----------
@@ -50,11 +54,13 @@ def bound_price(
     price = nu_per_kwh[None, :] - rows.matrix.T @ row_price
     if grid is None:
         return np.asarray(price)
-    at_slack = price[slack]
     full_import = grid_kw >= grid.import_limit_kw * (1 - _AT_LIMIT)
     full_export = -grid_kw >= grid.export_limit_kw * (1 - _AT_LIMIT)
-    high = np.where(full_import, np.inf, grid.import_price_per_kwh)
-    low = np.where(full_export, -np.inf, grid.export_price_per_kwh)
+    moving = _MOVING * np.abs(grid_kw).max(initial=0.0) + LEAST_SALE_KW
+    buy, sell = grid.import_price_per_kwh, grid.export_price_per_kwh
+    high = np.where(full_import, np.inf, np.where(grid_kw < -moving, sell, buy))
+    low = np.where(full_export, -np.inf, np.where(grid_kw > moving, buy, sell))
+    at_slack = price[slack]
     return np.asarray(price + (np.clip(at_slack, low, high) - at_slack))
 
 

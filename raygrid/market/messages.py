@@ -184,10 +184,10 @@ class OperatorFinal:
     lmp_per_kwh : (B, T) float64
         Locational prices of the last projection [currency/kWh].
     balance_price_per_kwh : (T,) float64
-        Price of the balance alone, nu [currency/kWh].
+        Price of the balance alone, nu, the mean of the last rounds [currency/kWh].
     row_price : (M, T) float64
-        Multipliers of the rows, positive at upper, negative at lower bounds
-        [currency/h per unit of the row].
+        Multipliers of the rows, the mean of the same rounds, positive at upper, negative at
+        lower bounds [currency/h per unit of the row].
     messages : tuple of FinalMessage
         One per host, in host order; empty where there are faults.
     """

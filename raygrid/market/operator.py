@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from math import sqrt
 from time import perf_counter
@@ -32,6 +33,9 @@ BALANCING_ROUNDS = 60
 """rho rests after this many rounds, so that fixed-rho convergence theory applies to the rest."""
 BALANCING_INTERVAL = 5
 """Rounds between two looks at the residuals' ratio."""
+MEAN_ROUNDS = 8
+"""Rounds whose mean prices the duality bound takes: prices swing around their limit, and their
+mean is some three times closer to it than the last ones."""
 
 
 def tolerances(
@@ -103,6 +107,7 @@ class Operator:
         self.projected: ProjectionResult | None = None
         self._projected_rho = options.rho
         self.p_bus_kw: FloatArray = np.zeros((n_buses, n_periods))
+        self._prices: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=MEAN_ROUNDS)
         self.iteration = 0
         self._tightening = 1.0
         self._started = perf_counter()
@@ -163,6 +168,7 @@ class Operator:
         self.iteration += 1
         if result.status is not ProjectionStatus.OK:
             return self._outcome(RoundDecision.PROJECTION_INFEASIBLE, None, 1.0)
+        self._prices.append((-self.rho * result.nu_kw, self._row_price()))
         pi = self.pi_kw = result.pi_kw
         pi_norm = float(np.sum(self.bus_weight[:, None] * pi**2))
         z = np.zeros_like(phat_bus) if z_old is None else z_old
@@ -272,9 +278,11 @@ class Operator:
         moved: BatterySchedule | None = None,
     ) -> OperatorFinal:
         lmp = self.lmp_per_kwh
-        balance_price = lmp[0]
-        if self.projected is not None:
-            balance_price = -self._projected_rho * self.projected.nu_kw
+        balance_price, row_price = lmp[0], self._row_price()
+        if self._prices:
+            balance_price, row_price = (
+                np.mean(prices, axis=0) for prices in zip(*self._prices, strict=True)
+            )
         messages = tuple(
             FinalMessage(
                 final.delta_kw[buses],
@@ -287,7 +295,7 @@ class Operator:
             for buses in self._host_buses
         )
         return OperatorFinal(
-            final.faults, lmp, balance_price, self._row_price(), () if final.faults else messages
+            final.faults, lmp, balance_price, row_price, () if final.faults else messages
         )
 
     def _with_all_devices(

@@ -9,8 +9,12 @@ import numpy as np
 from raygrid.arrays import FloatArray
 from raygrid.prosumer.compiled import compiled, frozen_view, inner
 from raygrid.prosumer.dispatch import Dispatch
+from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import Population, Prosumers
 from raygrid.prosumer.units import kernel_profiles, kernel_units
+
+PULL = 1e-6
+"""Slope of the pull to zero power, over a battery's range, as a part of the price."""
 
 
 def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
@@ -124,6 +128,41 @@ def dual_value(
         unused, unused, rates,
     )  # fmt: skip
     return rates
+
+
+def best_stored_value(
+    population: Population, price_per_kwh: FloatArray, period_hours: float
+) -> FloatArray:
+    """Value of a stored kWh at which `dual_value` is the prosumer's own optimum at given prices.
+
+    The battery's own problem is linear; it is solved by the path method with a pull to zero power
+    that is too weak to matter.
+
+    Parameters
+    ----------
+    population : Population
+        n prosumers.
+    price_per_kwh : (n, T) float64
+        Price lambda at each prosumer's bus [currency/kWh].
+    period_hours : float
+        dt [h].
+
+    Returns
+    -------
+    (n, T) float64
+        mu [currency/kWh]; 0 without battery.
+    """
+    value = np.zeros(price_per_kwh.shape)
+    own = np.flatnonzero(population.has_battery)
+    if not len(own):
+        return value
+    people, price = population.take(own), price_per_kwh[own]
+    level = np.abs(price).max(axis=1)
+    pull = PULL * np.where(level > 0, level, 1.0) / (people.charge_max_kw + people.discharge_max_kw)
+    solver = LocalSolver(people, period_hours)
+    solved = solver.dispatch(0, len(own), price / pull[:, None], pull)
+    value[own] = solved.stored_value_per_kwh
+    return value
 
 
 @inner
