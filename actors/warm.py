@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import subprocess
 import sys
@@ -12,26 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from raygrid.grid.network import Network, NetworkRows
+from raygrid.grid.network import NetworkRows
 from raygrid.market.active_set import solve_periods
-from raygrid.market.block import close_round
-from raygrid.market.clearing import ClearingOptions
+from raygrid.market.block import ProsumerBlock, close_round
 from raygrid.market.matching import match_pairs
+from raygrid.market.messages import PriceMessage
 from raygrid.market.projection import Projection
-from raygrid.market.session import local_exchange
 from raygrid.market.trades import sparse_trades
-from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.kernels import solve_rows
+from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import GridConnection, Population
 from raygrid.prosumer.valuation import dual_value, welfare_rate
-from raygrid.scenario.case import Case
+
+N_PERIODS = 2
 
 
 class Part(StrEnum):
-    """Halves of the kernels that compile side by side."""
+    """Parts of the kernels that compile side by side, the first being the longer."""
 
-    HOSTS = "hosts"
+    SOLVER = "solver"
     OTHERS = "others"
 
 
@@ -84,22 +85,32 @@ def is_warm() -> bool:
 
 
 def warm_up(part: Part) -> None:
-    """Compile kernels, or load them, by a round of a market of two.
+    """Compile kernels, or load them, by a little work for two prosumers.
 
     Parameters
     ----------
     part : Part
-        HOSTS for what prosumer hosts need, OTHERS for operator, valuation and trades.
+        SOLVER for the local problems, OTHERS for what hosts, operator and trades need besides.
     """
-    case, options = _market_of_two(), ClearingOptions()
-    if part is Part.HOSTS:
-        exchange = local_exchange(case, options)
-        exchange.blocks[0].step(exchange.open().messages[0])
+    people, zeros = _two_prosumers(), np.zeros((2, N_PERIODS))
+    if part is Part.SOLVER:
+        LocalSolver(people, 1.0).solve(0, 2, zeros, np.ones(2), np.empty_like(zeros))
         return
-    Projection(case.rows, np.ones(2)).project(np.ones((2, case.n_periods)))
-    zeros = np.zeros((2, case.n_periods))
-    welfare_rate(case.population, Dispatch(*(zeros for _ in fields(Dispatch))))
-    dual_value(case.population, 0, 2, zeros, zeros, case.period_hours)
+    ones = np.ones(N_PERIODS)
+    grid = GridConnection(0.2 * ones, 0.1 * ones, 9.0 * ones, 9.0 * ones, 6.0)
+    nobody = Population.empty(0, N_PERIODS)
+    block = ProsumerBlock(0, nobody, grid, 0, 1.0, 1.0, zeros[0])
+    block.step(PriceMessage(0, zeros[:1], 1.0, 1.0))
+    rows = NetworkRows(
+        matrix=np.array([[0.0, -1.0]]),
+        lower=-ones[None, :],
+        upper=ones[None, :],
+        kind=np.array(["line"]),
+        index=np.array([0]),
+    )
+    Projection(rows, np.ones(2)).project(np.ones((2, N_PERIODS)))
+    welfare_rate(people, Dispatch(*(zeros for _ in fields(Dispatch))))
+    dual_value(people, 0, 2, zeros, zeros, 1.0)
     load_matching()
 
 
@@ -109,47 +120,18 @@ def load_matching() -> None:
     sparse_trades(agents, agents, energy, np.ones((2, 2)))
 
 
-def _market_of_two() -> Case:
-    """A battery owner with a generator and a consumer, on one line that binds."""
-    n_periods = 2
-    population = Population.empty(2, n_periods)
-    population.bus[:] = [0, 1]
-    population.alpha[0], population.beta[0] = 0.01, 0.05
-    population.generation_limit_kw[0] = [2.0, 0.0]
-    population.omega[1], population.demand_limit_kw[1] = 0.5, 3.0
-    population.soc_max_kwh[0] = 2.0
-    population.charge_max_kw[0] = population.discharge_max_kw[0] = 1.0
-    ones = np.ones(n_periods)
-    network = Network(
-        name="two",
-        bus_id=np.arange(2),
-        slack=0,
-        line_id=np.arange(1),
-        from_bus=np.array([0]),
-        to_bus=np.array([1]),
-        r_pu=np.array([0.01]),
-        x_pu=np.array([0.01]),
-        limit_kw=np.array([1.0]),
-        flow_offset_kw=np.zeros(1),
-    )
-    rows = NetworkRows(
-        matrix=np.array([[0.0, -1.0]]),
-        lower=-ones[None, :],
-        upper=ones[None, :],
-        kind=np.array(["line"]),
-        index=np.array([0]),
-    )
-    return Case(
-        name="two",
-        network=network,
-        rows=rows,
-        community=GivenCommunity(population),
-        grid=GridConnection(0.2 * ones, 0.1 * ones, 9.0 * ones, 9.0 * ones, 6.0),
-        period_hours=1.0,
-        currency="EUR",
-        reactive_load_kvar=np.zeros((2, n_periods)),
-    )
+def _two_prosumers() -> Population:
+    """A battery owner with a generator, and a consumer."""
+    people = Population.empty(2, N_PERIODS)
+    people.bus[:] = [0, 1]
+    people.alpha[0], people.beta[0] = 0.01, 0.05
+    people.generation_limit_kw[0] = [2.0, 0.0]
+    people.omega[1], people.demand_limit_kw[1] = 0.5, 3.0
+    people.soc_max_kwh[0] = 2.0
+    people.charge_max_kw[0] = people.discharge_max_kw[0] = 1.0
+    return people
 
 
 if __name__ == "__main__":
+    gc.disable()  # a compiler keeps what it makes; looking for garbage takes a tenth of its time
     warm_up(Part(sys.argv[1]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raygrid.arrays import BoolArray, FloatArray, IntArray
-from raygrid.prosumer.compiled import compiled, frozen_view, inner
+from raygrid.prosumer.compiled import compiled, frozen_view, inner, merged
 
 SOLVED = 0
 INFEASIBLE = 1
@@ -208,7 +208,7 @@ def _keep_signs(
     return wrong
 
 
-@inner
+@merged
 def _solve_period(
     gram: FloatArray,
     free: FloatArray,
@@ -247,7 +247,8 @@ def _solve_period(
         weight = 0.0
         for a in range(count[0]):
             weight = max(weight, abs(multiplier[order[a]]))
-        violation, entering, side = _TIGHT * (size + weight), -1, 0
+        entering = int(-1)  # noqa: RUF046, UP018 (a literal would compile `_extend` once more)
+        violation, side = _TIGHT * (size + weight), 0
         for i in range(n_rows):
             value = free[i]
             for a in range(count[0]):

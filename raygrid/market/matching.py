@@ -95,7 +95,7 @@ def match_pairs(
     """
     net = np.empty(len(start) - 1, dtype=np.int64)
     at = np.empty(len(start) - 1, dtype=np.int64)
-    count = 0
+    count = int(0)  # noqa: RUF046, UP018 (a literal would compile all inner loops once more)
     for t in range(energy.shape[0]):
         left = energy[t]
         count = _match_own(left, start, net, at, trades, count, t)
@@ -125,7 +125,7 @@ def match_along(energy: IntArray, start: IntArray, order: IntArray, trades: IntA
     net = np.empty(len(start) - 1, dtype=np.int64)
     at = np.empty(len(start) - 1, dtype=np.int64)
     waiting = np.empty(len(order), dtype=np.int64)
-    count = 0
+    count = int(0)  # noqa: RUF046, UP018 (a literal would compile all inner loops once more)
     for t in range(energy.shape[0]):
         left = energy[t]
         count = _match_own(left, start, net, at, trades, count, t)

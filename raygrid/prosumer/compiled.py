@@ -16,6 +16,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+
+
 def _kernel_digest() -> str:
     """Digest of all sources with compiled functions.
 
@@ -59,11 +62,16 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
     Such a function may not allocate arrays.
     """
-    options: dict[str, Any] = {
-        "no_cpython_wrapper": True,
-        "no_cfunc_wrapper": True,
-        "_nrt": False,
-    }
+    return cast("Callable[P, R]", numba.njit(error_model="numpy", **_INNER)(function))
+
+
+def merged(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile as `inner`, as a part of its caller.
+
+    For a large function with one caller: it is then not optimised alone as well. Several
+    callers, or small functions, take longer this way.
+    """
+    options = {**_INNER, "inline": "always"}
     return cast("Callable[P, R]", numba.njit(error_model="numpy", **options)(function))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raygrid.arrays import FloatArray
 from raygrid.prosumer.compiled import compiled, frozen_view
-from raygrid.prosumer.population import PROFILE_FIELDS, Profiles, Prosumers
+from raygrid.prosumer.population import PROFILE_FIELDS, ROWS_AT_A_TIME, Profiles, Prosumers
 
 ShapeIndex = NDArray[np.int32]
 
@@ -36,13 +36,14 @@ class ShapedProfile:
 
     def values(self, start: int, stop: int) -> FloatArray:
         """The profiles (stop - start, T) of some rows."""
-        out = np.empty((stop - start, self.shapes.shape[1]))
-        scaled_shapes(
-            frozen_view(self.shapes),
-            self.shape[start:stop],
-            frozen_view(self.scale[start:stop]),
-            out,
-        )
+        shape, scale = self.shape[start:stop], self.scale[start:stop]
+        if len(shape) < ROWS_AT_A_TIME:
+            # Few are made before machine code would be loaded, let alone compiled.
+            out = np.take(self.shapes, shape, axis=0)
+            out *= scale[:, None]
+            return out
+        out = np.empty((len(shape), self.shapes.shape[1]))
+        scaled_shapes(frozen_view(self.shapes), shape, frozen_view(scale), out)
         return out
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.arrays import FloatArray
-from raygrid.prosumer.compiled import inner
+from raygrid.prosumer.compiled import inner, merged
 from raygrid.prosumer.stored_value import (
     BETA,
     CHARGE,
@@ -111,7 +111,7 @@ def keep_chain(
         start = int(chain[BEFORE, start])
 
 
-@inner
+@merged
 def solve_storage(
     need: FloatArray,
     rho: float,

@@ -6,6 +6,7 @@ import numpy as np
 
 from raygrid.arrays import QUANTUM, FloatArray, IntArray, check_range
 from raygrid.prosumer.compiled import compiled, frozen_view
+from raygrid.prosumer.population import ROWS_AT_A_TIME
 
 _PER_QUANTUM = 1.0 / QUANTUM
 
@@ -27,7 +28,12 @@ def add_by_bus(bus_row: IntArray, values: FloatArray, sums: IntArray) -> None:
     EndedShortError
         If a value is too large for the sums, or not a number.
     """
-    check_range(_add_rows(bus_row, frozen_view(values), sums))
+    if len(values) >= ROWS_AT_A_TIME:
+        check_range(_add_rows(bus_row, frozen_view(values), sums))
+        return
+    # Fewer are added before machine code would be loaded, let alone compiled.
+    check_range(float(np.abs(values).max(initial=0.0)))
+    np.add.at(sums, bus_row, np.rint(values * _PER_QUANTUM).astype(np.int64))
 
 
 @compiled
@@ -38,7 +44,7 @@ def _add_rows(bus_row: IntArray, values: FloatArray, sums: IntArray) -> float:
         b = bus_row[i]
         for t in range(values.shape[1]):
             value = values[i, t]
-            if not abs(value) <= largest:
+            if abs(value) > largest or value != value:
                 largest = abs(value)
             sums[b, t] += np.int64(np.rint(value * _PER_QUANTUM))
     return largest

@@ -11,7 +11,7 @@ from raygrid.errors import EndedShortError, InputError
 from raygrid.prosumer.limits import bus_sums, injection_range
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
-from raygrid.prosumer.population import UNIT_FIELDS, Population
+from raygrid.prosumer.population import ROWS_AT_A_TIME, UNIT_FIELDS, Population
 from raygrid.prosumer.size import flexibility_weight, with_weights
 from raygrid.prosumer.sums import add_by_bus
 from raygrid.prosumer.survey import Survey, joined, survey
@@ -118,14 +118,26 @@ def test_bad_prosumers_are_named() -> None:
         survey(people, N_BUSES, "here", 1.0)
 
 
-def test_sums_by_bus() -> None:
-    values = np.random.default_rng(3).normal(size=(N, T))
-    bus = packed().bus
+@pytest.mark.parametrize("n", [N, ROWS_AT_A_TIME])
+def test_profiles_are_shapes_times_sizes(n: int) -> None:
+    rng = np.random.default_rng(4)
+    shapes, scale = rng.normal(size=(3, T)), rng.normal(size=n + 2)
+    shape = rng.integers(0, 3, n + 2).astype(np.int32)
+    values = ShapedProfile(shapes, shape, scale).values(1, n + 1)
+    np.testing.assert_array_equal(values, (scale[:, None] * shapes[shape])[1 : n + 1])
+    assert values.flags.c_contiguous
+
+
+@pytest.mark.parametrize("n", [N, ROWS_AT_A_TIME])
+def test_sums_by_bus(n: int) -> None:
+    rng = np.random.default_rng(3)
+    values, bus = rng.normal(size=(n, T)), rng.integers(0, N_BUSES, n)
     sums = np.zeros((N_BUSES, T), dtype=np.int64)
     add_by_bus(bus, values, sums)
     expected = np.zeros((N_BUSES, T), dtype=np.int64)
     np.add.at(expected, bus, np.rint(values * 1e9).astype(np.int64))
     np.testing.assert_array_equal(sums, expected)
     for bad in (np.nan, np.inf, 1e10):
+        values[n // 2, T - 1] = bad
         with pytest.raises(EndedShortError, match="powers or costs reach"):
-            add_by_bus(bus[:1], np.full((1, T), bad), sums)
+            add_by_bus(bus, values, sums)
