@@ -213,6 +213,18 @@ class Crew:
         )
         return outcome
 
+    def catch_up(self, log: RoundLog) -> None:
+        """Bring everybody, freshly started, to the open round of another crew's log.
+
+        Parameters
+        ----------
+        log : RoundLog
+            With messages for the hosts of this crew.
+        """
+        for k in range(len(self.hosts)):
+            self._replay(k, log)
+        self._revive_operator(log, 1.0)
+
     def revive(self, log: RoundLog | None, tightening: float) -> tuple[int, ...]:
         """Find out who was restarted and bring them to the open round.
 
@@ -276,13 +288,20 @@ class Crew:
         return tuple(ray.get([host.meet.remote(identities) for host in self.hosts]))
 
     def _revive_host(self, k: int, log: RoundLog) -> None:
-        import ray
 
         assert self._opening is not None
         host, opening = self.hosts[k], self._opening
         pi_kw = opening.initial_pi_kw
         host.start.remote(opening.options.relaxation, pi_kw if pi_kw.ndim == 1 else pi_kw[0])
-        if log.is_complete and opening.replays:
+        self._replay(k, log)
+
+    def _replay(self, k: int, log: RoundLog) -> None:
+        """Let a host do all finished rounds again, or take up the open one from the duals."""
+        import ray
+
+        assert self._opening is not None
+        host = self.hosts[k]
+        if log.is_complete and self._opening.replays:
             done = [host.step.remote(message) for message in log.done(k)]
         else:
             done = [host.resume.remote(log.opening.messages[k])]

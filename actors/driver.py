@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from actors.carriers import Transport
+from actors.checkpoint import CheckpointWriter
 from actors.cluster import ClusterResources
 from actors.crew import Crew
 from actors.exchange import RayExchange
@@ -133,6 +134,8 @@ class RayMarket:
         transport: Transport = Transport.LINKS,
         policy: FailurePolicy | None = None,
         warm: bool = False,
+        checkpoint: CheckpointWriter | None = None,
+        past: Sequence[RoundOutcome] = (),
     ) -> ClearingResult:
         """Clear the market once.
 
@@ -152,6 +155,11 @@ class RayMarket:
         warm : bool
             Begin where the last clearing ended, its prices and schedules, rather than at the
             tariff: for the same market under other settings.
+        checkpoint : CheckpointWriter, optional
+            Gets what opens each round.
+        past : sequence of RoundOutcome
+            Rounds of another driver's checkpoint of this very market, under any placement, to
+            go on after them.
 
         Returns
         -------
@@ -164,15 +172,21 @@ class RayMarket:
         """
 
         def note(outcome: RoundOutcome) -> None:
+            if checkpoint is not None:
+                checkpoint.add(outcome, self._crew.host_buses, self.case.network.n_buses)
             self._metrics.observe(outcome)
             if on_round is not None:
                 on_round(outcome)
 
         start = self._last.warm_start if warm and self._last is not None else None
         self._last = None
-        self._exchange = RayExchange(self._crew, self.case, options, transport, policy, warm=start)
+        self._exchange = RayExchange(
+            self._crew, self.case, options, transport, policy, warm=start, past=past
+        )
         with self._exchange as exchange:
             exchange.prepare()
+            if checkpoint is not None:
+                checkpoint.add(exchange.open(), self._crew.host_buses, self.case.network.n_buses)
             self._last = clear(self.case, options, exchange, note)
         return self._last
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from actors.carriers import Carrier, StaleCarrier, Transport, carrier_for
+from actors.checkpoint import for_hosts
 from actors.crew import Crew
 from actors.failure import FailureDecision, FailurePolicy
 from actors.link import LinkError
 from actors.log import LOG_BYTES, RoundLog
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
-from raygrid.market.clearing import ClearingOptions, WarmStart
+from raygrid.market.clearing import ClearingOptions, IterationRecord, WarmStart
 from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
 from raygrid.market.staleness import Traffic
@@ -45,6 +46,8 @@ class RayExchange:
         Messages kept for the successors of dead actors [B].
     warm : WarmStart, optional
         Where the last clearing of the same crew ended, to go on from there.
+    past : sequence of RoundOutcome
+        Rounds of a checkpoint of the same scenario, to go on after them.
 
     Attributes
     ----------
@@ -67,12 +70,14 @@ class RayExchange:
         policy: FailurePolicy | None = None,
         log_bytes: int = LOG_BYTES,
         warm: WarmStart | None = None,
+        past: Sequence[RoundOutcome] = (),
     ) -> None:
         self._crew = crew
         self._options = options
         self._period_hours = case.period_hours
         self._initial_pi_kw = initial_pi(case, options, warm)
         self._warm = warm
+        self._past = past
         self.traffic = Traffic() if options.staleness is not None else None
         self._policy = policy or FailurePolicy()
         self._log_bytes = log_bytes
@@ -105,10 +110,19 @@ class RayExchange:
         outcome = self._mending(
             lambda: self._crew.start(self._options, self._initial_pi_kw, self._warm)
         )
-        self._log = RoundLog(self._log_bytes)
-        self._log.add(outcome)
+        self._log = log = RoundLog(self._log_bytes)
+        log.add(outcome)
+        for past in self._past:
+            log.add(for_hosts(past, self._crew.host_buses))
+        if self._past:
+            self._mending(lambda: self._crew.catch_up(log))
         if self.transport is Transport.GRAPH:
             self._mending(lambda: self._open_carrier(outcome))
+
+    @property
+    def past(self) -> Sequence[IterationRecord]:
+        """Residuals of the rounds that another driver did."""
+        return [outcome.record for outcome in self._past if outcome.record is not None]
 
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""

@@ -49,6 +49,11 @@ MAX_TIGHTENINGS = 2
 class Exchange(Protocol):
     """Hosts and operator, wherever they run: in this process or as Ray actors."""
 
+    @property
+    def past(self) -> Sequence[IterationRecord]:
+        """Residuals of rounds that were done before `open`, by a driver that died."""
+        ...
+
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""
         ...
@@ -84,12 +89,15 @@ class LocalExchange:
         Length of a period [h].
     lossy : StaleRounds or None
         Modelled links between them, if any.
+    past : sequence of IterationRecord
+        None here.
     """
 
     blocks: Sequence[ProsumerBlock]
     operator: Operator
     period_hours: float
     lossy: StaleRounds | None = None
+    past: Sequence[IterationRecord] = ()
 
     def again(self, case: Case, options: ClearingOptions, warm: WarmStart) -> LocalExchange:
         """Another clearing of the same blocks, begun where the last one ended.
@@ -264,7 +272,7 @@ def clear(
         those of the last round, and welfare is nan.
     """
     started = perf_counter()
-    records: list[IterationRecord] = []
+    records = list(exchange.past)
     outcome = exchange.open()
     tightenings = 0
     while True:

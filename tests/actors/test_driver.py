@@ -15,6 +15,7 @@ import pytest
 
 import raygrid
 from actors.carriers import Transport
+from actors.checkpoint import CheckpointWriter, read_checkpoint
 from actors.cluster import Cluster, ClusterOrigin, ClusterResources, connect
 from actors.crew import Crew
 from actors.driver import RayMarket, place
@@ -139,6 +140,38 @@ def test_a_market_over_lossy_links_survives_deaths(
             assert after.status is ClearingStatus.CONVERGED
             assert after.welfare == pytest.approx(reference.welfare, rel=2e-3)
             assert market.failures != ()
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 5, 100])
+def test_another_driver_goes_on_from_a_checkpoint(
+    rounds: int, market: RayMarket, case: Case, options: ClearingOptions,
+    resources: ClusterResources, reference: ClearingResult, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Under another placement, with the same bits; also when killed after the last round."""
+    shown: list[RoundOutcome] = []
+
+    def die(outcome: RoundOutcome) -> None:
+        shown.append(outcome)
+        if len(shown) >= rounds:
+            raise ConnectionAbortedError
+
+    path, digest = tmp_path / "checkpoint", bytes(32)
+    writer = CheckpointWriter(path, digest)
+    if rounds <= reference.iterations:
+        with pytest.raises(ConnectionAbortedError):
+            market.clear(options, die, checkpoint=writer)
+    else:
+        market.clear(options, checkpoint=writer)
+    writer.close()
+    past = read_checkpoint(path, digest)
+    # The opening comes before the first round, and the callback after each.
+    assert len(past) == 1 + min(max(rounds, 1), reference.iterations)
+    with open_market("1", case, resources) as other:
+        result = other.clear(options, past=past)
+    # The bound takes the mean prices of the last rounds, of which this driver saw fewer.
+    assert result.bound is not None
+    assert result.bound >= reference.welfare
+    assert_same_market(replace(result, bound=reference.bound), reference)
 
 
 def test_batteries_move_where_nothing_else_makes_a_final_schedule(

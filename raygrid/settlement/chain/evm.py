@@ -21,7 +21,7 @@ from eth_hash.auto import keccak
 
 from raygrid.settlement.chain.accounts import Accounts
 from raygrid.settlement.chain.base import ADDRESS_BYTES, HASH_BYTES
-from raygrid.settlement.chain.interpreter import run_code
+from raygrid.settlement.chain.interpreter import deep_recursion, run_code
 from raygrid.settlement.chain.keys import CURVE_ORDER, TYPE_DYNAMIC_FEE, recover_address
 
 BASE_GAS = 21_000
@@ -291,7 +291,8 @@ def apply_transaction(state: LocalState, transaction: DecodedTransaction) -> Out
     Outcome
         Its result.
     """
-    computation = state.apply_transaction(transaction)
+    with deep_recursion():
+        computation = state.apply_transaction(transaction)
     used = transaction.gas - computation.get_gas_remaining()
     refund = state.get_transaction_executor().calculate_gas_refund(computation, used)
     created = None if transaction.to or computation.is_error else computation.msg.storage_address
@@ -328,7 +329,7 @@ def run_call(state: LocalState, to: bytes, data: bytes, sender: bytes, gas: int)
     """
     context = state.get_transaction_context_class()(gas_price=0, origin=sender)
     message = Message(gas=gas, to=to, sender=sender, value=0, data=data, code=state.get_code(to))
-    with undone(state.accounts):
+    with undone(state.accounts), deep_recursion():
         state.mark_address_warm(sender)
         state.mark_address_warm(to)
         computation = state.computation_class.apply_message(state, message, context)

@@ -13,7 +13,9 @@ with any opcode that looks at the gas that is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,6 +24,7 @@ from eth.exceptions import FullStack, Halt, InsufficientStack, InvalidJumpDestin
 from eth.vm.forks.prague.opcodes import PRAGUE_OPCODES
 from eth.vm.logic.invalid import InvalidOpcode
 
+from raygrid.settlement.chain import RECURSION_LIMIT
 from raygrid.settlement.chain.accounts import Accounts
 from raygrid.settlement.chain.opcodes import (
     AFTER_PUSH,
@@ -33,6 +36,10 @@ from raygrid.settlement.chain.opcodes import (
     push,
 )
 
+EVM_RECURSION_LIMIT = sys.getrecursionlimit()
+"""What py-evm needs for calls within calls; in force only while code runs."""
+sys.setrecursionlimit(RECURSION_LIMIT)
+
 STOP, JUMP, JUMPI, PC, GAS, JUMPDEST, PUSH0, PUSH32 = 0, 0x56, 0x57, 0x58, 0x5A, 0x5B, 0x5F, 0x7F
 STACK_LIMIT = 1024
 MOST_MEMORY = 2**32
@@ -41,6 +48,17 @@ MOST_MEMORY = 2**32
 KEPT_PROGRAMS = 64
 
 Tail = Callable[[Stack, "Machine"], int]
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Python's recursion limit as deep calls between contracts need it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, EVM_RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class Machine:

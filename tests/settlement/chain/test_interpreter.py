@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.message import Message
@@ -209,3 +212,17 @@ def test_a_push_can_hide_a_destination() -> None:
 
 def test_a_push_cut_off_by_the_end_is_filled_with_zeros() -> None:
     assert check(bytes.fromhex("600160005560ff63aa"))[0]
+
+
+def test_python_s_recursion_limit_is_raised_only_while_code_runs() -> None:
+    """Parsers of JSON and YAML rely on it against files that are nested without end."""
+    code = (
+        "import sys\n"
+        "before = sys.getrecursionlimit()\n"
+        "from raygrid.settlement.chain.interpreter import deep_recursion\n"
+        "assert sys.getrecursionlimit() == before\n"
+        "with deep_recursion():\n"
+        "    assert sys.getrecursionlimit() >= 10_000\n"
+        "assert sys.getrecursionlimit() == before\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
