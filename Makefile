@@ -51,11 +51,13 @@ anvil: $(NPM_STAMP)  ## Install Anvil, an optional local chain, from npm
 
 hardhat: $(NPM_STAMP)  ## Install Hardhat, an optional local chain, from npm
 
-contracts: $(NPM_STAMP)  ## Compile the contracts into contracts/artifacts
-	cd contracts && node tools/build.js
+contracts: $(NPM_STAMP)  ## Compile the contracts into contracts/artifacts, and renew their gas figures
+	cd contracts && node_modules/.bin/forge fmt && node tools/build.js
+	cd contracts && FORGE_SNAPSHOT_CHECK=false node_modules/.bin/forge test --match-contract GasTest
 
 contracts-test: $(NPM_STAMP)  ## Test the contracts, and that artifacts and gas figures are fresh
-	cd contracts && node tools/build.js --check && node_modules/.bin/forge test
+	cd contracts && node_modules/.bin/forge fmt --check && node tools/build.js --check
+	cd contracts && node_modules/.bin/forge test
 
 wheel: $(STAMP)  ## Build the wheel into dist/
 	rm -rf build

@@ -63,8 +63,9 @@ library Batches {
     uint256 internal constant BUYER = 0x80;
 
     uint256 internal constant HEADER = 19;
+    uint256 internal constant VOID_BYTES = 4;
 
-    /// @notice The batch at `at` of the calldata is cut short or says what cannot be.
+    /// @notice The batch at `position` of the calldata is cut short or says what cannot be.
     error MalformedBatch(uint256 position);
     /// @notice Trade `index` names a position that has no reading in the batch.
     error UnknownParty(uint256 index);
@@ -105,6 +106,13 @@ library Batches {
             s.first = s.words + 32 * lead;
             s.end = s.words + size;
         }
+    }
+
+    /// @notice Sets memory aside for the reasons and the list of void trades, unless it has been.
+    function expectVoids(Batch memory b, Sums memory s) internal pure {
+        if (s.reasons != 0) return;
+        s.reasons = take(s.end - s.words);
+        s.voids = take(VOID_BYTES * b.trades + 32);
     }
 
     /// @notice Takes `size` bytes of memory and clears them.
@@ -197,54 +205,71 @@ library Batches {
 
     /// @notice Adds up the trades of any batch but those that are void, and lists these.
     function add(Batch memory b, Sums memory s) internal pure {
+        uint256 limit = b.members << 5;
+        uint256 stride = b.stride;
+        uint256 cursor = b.records;
+        uint256 end = b.end;
+        // Where the reasons of the group's first participant stand, 0 if there are none.
+        uint256 reasons = s.reasons == 0 ? 0 : s.reasons + s.first - s.words;
+        uint256 voids = s.voids;
         uint256 turnover;
-        uint256 index;
-        uint256 trades = b.trades;
-        s.voidsEnd = s.voids;
-        for (; index < trades; ) {
-            (uint256 seller, uint256 buyer, uint256 wh, int256 sellerPrice, int256 buyerPrice) =
-                tradeAt(b, index);
-            if (seller >= b.members || buyer >= b.members) revert UnknownParty(index);
-            int256 earned = valueOf(wh, sellerPrice);
-            int256 paid = valueOf(wh, buyerPrice);
-            uint256 reason = _reason(s, seller, buyer, paid < earned);
-            if (reason != 0) {
-                uint256 end = s.voidsEnd;
-                assembly ("memory-safe") {
-                    mstore(end, shl(224, or(shl(8, index), reason)))
-                }
-                unchecked {
-                    s.voidsEnd = end + 4;
-                }
-            } else {
-                uint256 first = s.first;
-                assembly ("memory-safe") {
-                    // A credit of v is a debit of -v.
-                    let negative := slt(earned, 0)
-                    let amount := sub(xor(earned, sub(0, negative)), sub(0, negative))
-                    turnover := add(turnover, amount)
-                    let word := add(first, shl(5, seller))
-                    mstore(
-                        word,
-                        add(
-                            mload(word),
-                            add(shl(192, wh), shl(shl(6, iszero(negative)), amount))
-                        )
-                    )
-                    negative := slt(paid, 0)
-                    amount := sub(xor(paid, sub(0, negative)), sub(0, negative))
-                    turnover := add(turnover, amount)
-                    word := add(first, shl(5, buyer))
-                    mstore(
-                        word,
-                        add(mload(word), add(shl(128, wh), shl(shl(6, negative), amount)))
-                    )
-                }
+        assembly ("memory-safe") {
+            // Signed value, to the nearest, halves upwards: with 2^72 times 1000 added the
+            // dividend is positive, so that division rounds down.
+            function rounded(wh, price) -> micro {
+                micro := div(add(mul(wh, price), 0x3e80000000000000001f4), 1000)
+                micro := sub(micro, 0x1000000000000000000)
             }
-            unchecked {
-                ++index;
+            // Adds energy, already in its place, and a value to a word: its place is given
+            // for a value of 0 or more, and 64 bits higher or lower for a negative one.
+            function addTo(word, energy, micro, place) -> magnitude {
+                magnitude := micro
+                if slt(micro, 0) {
+                    magnitude := sub(0, micro)
+                    place := xor(place, 64)
+                }
+                mstore(word, add(mload(word), add(energy, shl(place, magnitude))))
+            }
+
+            let first := mload(add(s, 0x20))
+            let networkVoid := mload(add(s, 0xc0))
+            for { let index := 0 } lt(cursor, end) {
+                cursor := add(cursor, stride)
+                index := add(index, 1)
+            } {
+                let record := calldataload(cursor)
+                let seller := and(shr(227, record), 0x1fffffe0)
+                let buyer := and(shr(203, record), 0x1fffffe0)
+                if iszero(and(lt(seller, limit), lt(buyer, limit))) { break }
+                let wh := and(shr(168, record), 0xffffffffff)
+                let earned := mload(add(b, 0x40))
+                let paid := earned
+                if gt(stride, 11) {
+                    earned := signextend(3, shr(136, record))
+                    paid := signextend(3, shr(sub(256, shl(3, stride)), record))
+                }
+                earned := rounded(wh, earned)
+                paid := rounded(wh, paid)
+                let reason := and(networkVoid, slt(paid, earned))
+                if reason { reason := NETWORK_FUNDS }
+                if reasons {
+                    let fault := mload(add(reasons, buyer))
+                    if fault { reason := or(fault, BUYER) }
+                    fault := mload(add(reasons, seller))
+                    if fault { reason := fault }
+                }
+                if reason {
+                    mstore(voids, shl(224, or(shl(8, index), reason)))
+                    voids := add(voids, 4)
+                    continue
+                }
+                earned := addTo(add(first, seller), shl(192, wh), earned, 64)
+                paid := addTo(add(first, buyer), shl(128, wh), paid, 0)
+                turnover := add(turnover, add(earned, paid))
             }
         }
+        s.voidsEnd = voids;
+        if (cursor < end) revert UnknownParty((cursor - b.records) / stride);
         if (turnover >> 63 != 0) revert ValueTooLarge();
     }
 
@@ -262,13 +287,7 @@ library Batches {
     function tradeAt(Batch memory b, uint256 index)
         internal
         pure
-        returns (
-            uint256 seller,
-            uint256 buyer,
-            uint256 wh,
-            int256 sellerPrice,
-            int256 buyerPrice
-        )
+        returns (uint256 seller, uint256 buyer, uint256 wh, int256 sellerPrice, int256 buyerPrice)
     {
         uint256 stride = b.stride;
         uint256 cursor;
@@ -293,26 +312,5 @@ library Batches {
             // Shifted by 2^72 the dividend is positive, so that division rounds down.
             micro = int256((uint256(int256(wh) * price) + (1000 << 72) + 500) / 1000) - (1 << 72);
         }
-    }
-
-    function _reason(Sums memory s, uint256 seller, uint256 buyer, bool networkPays)
-        private
-        pure
-        returns (uint256 reason)
-    {
-        uint256 reasons = s.reasons;
-        if (reasons != 0) {
-            unchecked {
-                reasons += s.first - s.words;
-            }
-            assembly ("memory-safe") {
-                reason := mload(add(reasons, shl(5, seller)))
-                if iszero(reason) {
-                    reason := mload(add(reasons, shl(5, buyer)))
-                    if reason { reason := or(reason, BUYER) }
-                }
-            }
-        }
-        if (reason == 0 && networkPays && s.networkVoid) reason = NETWORK_FUNDS;
     }
 }

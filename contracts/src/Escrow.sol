@@ -3,8 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuardTransient} from
-    "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Registry} from "./Registry.sol";
 
 /// @title Balances that participants hold in escrow, in a token of six decimals.
@@ -101,7 +100,9 @@ abstract contract Escrow is Registry, ReentrancyGuardTransient {
         returns (uint256[] memory words)
     {
         words = new uint256[](count);
-        for (uint256 i; i < count; ++i) words[i] = _words[firstWord + i];
+        for (uint256 i; i < count; ++i) {
+            words[i] = _words[firstWord + i];
+        }
     }
 
     /// @dev Takes tokens from the caller and counts what arrived.

@@ -74,13 +74,14 @@ abstract contract Registry is State {
         returns (uint32 first)
     {
         uint256 size = accounts.length / _ACCOUNT_BYTES;
-        if (
-            accounts.length % _ACCOUNT_BYTES != 0 || size == 0 || size > MAX_REGISTERED_AT_ONCE
-        ) revert MalformedAccounts(accounts.length);
+        if (accounts.length % _ACCOUNT_BYTES != 0 || size == 0 || size > MAX_REGISTERED_AT_ONCE) {
+            revert MalformedAccounts(accounts.length);
+        }
         for (uint256 i; i < size; ++i) {
             uint256 cursor = i * _ACCOUNT_BYTES;
             if (
-                bytes20(accounts[cursor:cursor + 20]) == 0 || bytes20(accounts[cursor + 20:cursor + 40]) == 0
+                bytes20(accounts[cursor:cursor + 20]) == 0
+                    || bytes20(accounts[cursor + 20:cursor + 40]) == 0
             ) revert ZeroAccount(i);
         }
         first = _counters.participants;
@@ -102,7 +103,9 @@ abstract contract Registry is State {
         onlyRole(REGISTRAR_ROLE)
         whenNotPaused
     {
-        if (participant >= _counters.participants) revert UnknownParticipant(participant);
+        if (participant >= _counters.participants) {
+            revert UnknownParticipant(participant);
+        }
         if (meter == address(0)) revert ZeroAccount(0);
         _newMeter[participant] = meter;
         emit MeterReplaced(participant, meter);

@@ -179,7 +179,9 @@ contract Settlement is Escrow {
         returns (uint256[] memory words)
     {
         words = new uint256[](batchIds.length);
-        for (uint256 i; i < batchIds.length; ++i) words[i] = _periods[batchIds[i]];
+        for (uint256 i; i < batchIds.length; ++i) {
+            words[i] = _periods[batchIds[i]];
+        }
     }
 
     /// @notice Proves one trade of a settled batch from what the chain's history holds: the
@@ -190,12 +192,7 @@ contract Settlement is Escrow {
     /// @return energyWh Energy [Wh].
     /// @return earnedMicro What the seller was credited, if it settled [1e-6 currency].
     /// @return paidMicro What the buyer was debited, if it settled [1e-6 currency].
-    function proveTrade(
-        bytes calldata batch,
-        uint64 sequence,
-        bytes calldata voids,
-        uint256 index
-    )
+    function proveTrade(bytes calldata batch, uint64 sequence, bytes calldata voids, uint256 index)
         external
         view
         returns (
@@ -213,9 +210,9 @@ contract Settlement is Escrow {
         }
         Batch memory b = Batches.read(cursor, cursor + batch.length);
         uint256 record = uint256(keccak256(abi.encodePacked(batch, sequence, voids))) | _SETTLED;
-        if (
-            b.end != cursor + batch.length || recordOf(b.group, b.period) != bytes32(record)
-        ) revert NoSuchRecord();
+        if (b.end != cursor + batch.length || recordOf(b.group, b.period) != bytes32(record)) {
+            revert NoSuchRecord();
+        }
         if (index >= b.trades) revert NoSuchTrade(index);
         for (uint256 i; i < voids.length; i += 4) {
             if (uint24(bytes3(voids[i:i + 3])) == index) reason = uint8(voids[i + 3]);
@@ -271,30 +268,44 @@ contract Settlement is Escrow {
         if (word == 0 || hash & ~_SETTLED != word) revert ReadingsNotCommitted(b.group, b.period);
     }
 
-    /// @dev Adds up the trades, leaves out those that are void, and writes the new balances.
-    function _moveMoney(Batch memory b, Sums memory s, uint256 first)
+    /// @dev Adds up the trades, leaves out those that are void, and writes the new balances. Each
+    /// step voids more trades, which lowers what others are debited, so none is taken twice.
+    /// @return total Sum of the sums of all participants.
+    /// @return network What the network account gets.
+    function _moveMoney(Batch memory b, Sums memory s, uint256 firstId)
         private
         returns (uint256 total, int256 network)
     {
-        Tolerance memory t = Tolerance(uint256(toleranceWh) * 1e6, tolerancePpm);
         uint256 slot;
         assembly ("memory-safe") {
-            slot := add(_words.slot, shr(2, first))
+            slot := add(_words.slot, shr(2, firstId))
         }
         if (!b.addQuickly(s)) b.addAgain(s);
-        bool ok = b.readingsHold(s, t);
+        Tolerance memory t = Tolerance(uint256(toleranceWh) * 1e6, tolerancePpm);
+        if (!b.readingsHold(s, t)) {
+            b.expectVoids(s);
+            b.markFaults(s, t);
+            b.addAgain(s);
+        }
         uint256 pairs = Batches.take((s.end - s.words) / 2);
+        bool ok;
         uint256 pairsEnd;
-        if (ok) {
+        (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
+        if (!ok) {
+            b.expectVoids(s);
+            b.markShorts(s, slot);
+            b.addAgain(s);
+            (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
+        }
+        network = _networkOf(total);
+        if (_exceedsNetworkBalance(network)) {
+            b.expectVoids(s);
+            s.networkVoid = true;
+            b.addAgain(s);
             (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
             network = _networkOf(total);
         }
-        if (!ok || _exceedsNetworkBalance(network)) {
-            _voidTrades(b, s, t, slot);
-            (ok, pairsEnd, total) = s.balancesHold(slot, pairs);
-            network = _networkOf(total);
-            assert(ok && !_exceedsNetworkBalance(network));
-        }
+        assert(ok);
         assembly ("memory-safe") {
             for {} lt(pairs, pairsEnd) { pairs := add(pairs, 0x40) } {
                 sstore(mload(pairs), mload(add(pairs, 0x20)))
@@ -307,35 +318,14 @@ contract Settlement is Escrow {
         }
     }
 
-    /// @dev Finds out which trades are void and adds up the others. Each step voids more trades,
-    /// which lowers what others are debited, so none has to be taken twice.
-    function _voidTrades(
-        Batch memory b,
-        Sums memory s,
-        Tolerance memory t,
-        uint256 slot
-    ) private view {
-        s.reasons = Batches.take(s.end - s.words);
-        s.voids = Batches.take(4 * b.trades + 32);
-        b.markFaults(s, t);
-        b.addAgain(s);
-        if (b.markShorts(s, slot)) b.addAgain(s);
-        int256 network;
-        for (uint256 cursor = s.words; cursor < s.end; cursor += 32) network += _networkOf(_load(cursor));
-        if (_exceedsNetworkBalance(network)) {
-            s.networkVoid = true;
-            b.addAgain(s);
-        }
+    /// @dev What the network account gets of sums: debits less credits.
+    function _networkOf(uint256 sums) private pure returns (int256) {
+        return int256(sums & _LANE) - int256((sums >> 64) & _LANE);
     }
 
     /// @dev Whether the network account would have to pay what it does not have.
     function _exceedsNetworkBalance(int256 network) private view returns (bool) {
         return network < 0 && uint256(-network) > balanceOf(NETWORK_ACCOUNT);
-    }
-
-    /// @dev What the network account gets of sums: debits less credits.
-    function _networkOf(uint256 sums) private pure returns (int256) {
-        return int256(sums & _LANE) - int256((sums >> 64) & _LANE);
     }
 
     /// @dev The list of void trades as bytes.
@@ -367,11 +357,5 @@ contract Settlement is Escrow {
 
     function _batchId(uint32 group, uint32 period) private pure returns (uint256) {
         return (uint256(group) << 32) | period;
-    }
-
-    function _load(uint256 cursor) private pure returns (uint256 word) {
-        assembly ("memory-safe") {
-            word := mload(cursor)
-        }
     }
 }

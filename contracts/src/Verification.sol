@@ -114,10 +114,8 @@ library Verification {
     }
 
     /// @notice Marks the participants whose balances do not cover what they are debited.
-    /// @return any Whether there are any.
-    function markShorts(Batch memory b, Sums memory s, uint256 slot) internal view returns (bool any)
-    {
-        uint256 lead = (s.first - s.words) >> 5;
+    function markShorts(Batch memory b, Sums memory s, uint256 slot) internal view {
+        uint256 lead = (s.first - s.words) / 32;
         for (uint256 member; member < b.members; ++member) {
             uint256 position = lead + member;
             uint256 word;
@@ -127,7 +125,6 @@ library Verification {
             uint256 balance = (word >> (192 - 64 * (position & 3))) & _LANE;
             if ((_load(s.first + 32 * member) & _LANE) > balance) {
                 _mark(s, member, Batches.NO_FUNDS);
-                any = true;
             }
         }
     }

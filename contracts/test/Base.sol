@@ -37,11 +37,40 @@ abstract contract Base {
     error Untrue(string what);
 
     function setUp() public virtual {
-        token = new TestToken();
-        settlement = new Settlement(parameters());
+        token = TestToken(deploy("TestToken", ""));
+        settlement = Settlement(deploy("Settlement", abi.encode(parameters())));
         token.mint(OPERATOR, 1e18);
         vm.prank(OPERATOR);
         token.approve(address(settlement), type(uint256).max);
+    }
+
+    /// @dev Deploys the code in artifacts/, so that what ships is what is tested, and the compiler
+    /// need not put all of it into every test. Reverts as the constructor does.
+    function deploy(string memory name, bytes memory arguments) internal returns (address made) {
+        string memory artifact = vm.readFile(string.concat("artifacts/", name, ".json"));
+        bytes memory code = bytes.concat(vm.parseJsonBytes(artifact, ".bytecode"), arguments);
+        assembly ("memory-safe") {
+            made := create(0, add(code, 32), mload(code))
+            if iszero(made) {
+                let answer := mload(0x40)
+                returndatacopy(answer, 0, returndatasize())
+                revert(answer, returndatasize())
+            }
+        }
+    }
+
+    /// @dev A constructor that must revert; forge's own cheat cannot be used on it, since reading
+    /// the artifact is a call too.
+    function refusedDeployment(Settlement.Parameters memory p, bytes memory why) internal {
+        try this.deploySettlement(p) {
+            revert Untrue("refused");
+        } catch (bytes memory answer) {
+            yes(keccak256(answer) == keccak256(why), "the reason");
+        }
+    }
+
+    function deploySettlement(Settlement.Parameters calldata p) external {
+        deploy("Settlement", abi.encode(p));
     }
 
     function parameters() internal view returns (Settlement.Parameters memory) {
@@ -89,7 +118,9 @@ abstract contract Base {
     function fundAll(uint64 each) internal {
         uint256 size = settlement.participants();
         bytes memory amounts;
-        for (uint256 i; i < size; ++i) amounts = bytes.concat(amounts, bytes8(each));
+        for (uint256 i; i < size; ++i) {
+            amounts = bytes.concat(amounts, bytes8(each));
+        }
         vm.prank(OPERATOR);
         settlement.fund(0, amounts);
     }
@@ -108,14 +139,14 @@ abstract contract Base {
     }
 
     function readings(int256[] memory wh) internal pure returns (bytes memory packed) {
-        for (uint256 i; i < wh.length; ++i) packed = bytes.concat(packed, reading(wh[i]));
+        for (uint256 i; i < wh.length; ++i) {
+            packed = bytes.concat(packed, reading(wh[i]));
+        }
     }
 
     function commit(uint32 group, uint32 period, bytes memory packed) internal {
         vm.prank(AUTHORITY);
-        settlement.commitReadings(
-            bytes.concat(bytes4(group), bytes4(period), keccak256(packed))
-        );
+        settlement.commitReadings(bytes.concat(bytes4(group), bytes4(period), keccak256(packed)));
     }
 
     function settle(bytes memory batches) internal {
@@ -158,7 +189,9 @@ abstract contract Base {
             if (logs[i].topics[0] == Settlement.BatchSettled.selector) logs[count++] = logs[i];
         }
         found = new Vm.Log[](count);
-        for (uint256 i; i < count; ++i) found[i] = logs[i];
+        for (uint256 i; i < count; ++i) {
+            found[i] = logs[i];
+        }
     }
 
     function voidsOf(Vm.Log memory log) internal pure returns (bytes memory voids) {

@@ -2,8 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
-import {ReentrancyGuardTransient} from
-    "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Escrow} from "../src/Escrow.sol";
 import {Registry} from "../src/Registry.sol";
 import {Settlement} from "../src/Settlement.sol";
@@ -111,12 +110,18 @@ contract EscrowTest is Base {
 
     function testFundsFollowIds() public {
         bytes memory amounts;
-        for (uint64 i; i < 6; ++i) amounts = bytes.concat(amounts, bytes8(100 + i));
+        for (uint64 i; i < 6; ++i) {
+            amounts = bytes.concat(amounts, bytes8(100 + i));
+        }
         // What stands behind the amounts in calldata must not count.
         vm.prank(OPERATOR);
         settlement.fund(4, amounts);
-        for (uint32 i; i < 6; ++i) same(settlement.balanceOf(4 + i), 100 + i, "funded");
-        for (uint32 i; i < 4; ++i) same(settlement.balanceOf(i), 0, "not funded");
+        for (uint32 i; i < 6; ++i) {
+            same(settlement.balanceOf(4 + i), 100 + i, "funded");
+        }
+        for (uint32 i; i < 4; ++i) {
+            same(settlement.balanceOf(i), 0, "not funded");
+        }
         same(settlement.escrowMicro(), 615, "escrow");
         uint256[] memory words = settlement.balanceWords(1, 2);
         same(words[0] >> 192, 100, "lowest id first");
@@ -146,9 +151,8 @@ contract EscrowTest is Base {
         settlement.fund(0, hex"0000000000000001");
         // Amounts that would carry from one balance into the next.
         vm.prank(OPERATOR);
-        (bool ok,) = address(settlement).call(
-            abi.encodeCall(Escrow.fund, (0, hex"0000000000000000ffffffffffffffff"))
-        );
+        (bool ok,) = address(settlement)
+            .call(abi.encodeCall(Escrow.fund, (0, hex"0000000000000000ffffffffffffffff")));
         yes(!ok, "a carry is refused");
         same(settlement.balanceOf(0), (1 << 63) - 1, "unchanged");
     }
@@ -157,7 +161,9 @@ contract EscrowTest is Base {
         public
     {
         bytes memory packed;
-        for (uint256 i; i < 10; ++i) packed = bytes.concat(packed, bytes8(uint64(amounts[i])));
+        for (uint256 i; i < 10; ++i) {
+            packed = bytes.concat(packed, bytes8(uint64(amounts[i])));
+        }
         vm.prank(OPERATOR);
         settlement.fund(0, packed);
         uint32 chosen = more % 10;
@@ -175,15 +181,14 @@ contract EscrowTest is Base {
     function testOtherDecimalsAreRefused() public {
         Settlement.Parameters memory p = parameters();
         p.token = new HostileToken(18);
-        vm.expectRevert(abi.encodeWithSelector(Escrow.TokenDecimals.selector, 18));
-        new Settlement(p);
+        refusedDeployment(p, abi.encodeWithSelector(Escrow.TokenDecimals.selector, 18));
     }
 
     function hostile() internal returns (HostileToken bad) {
         bad = new HostileToken(6);
         Settlement.Parameters memory p = parameters();
         p.token = bad;
-        settlement = new Settlement(p);
+        settlement = Settlement(deploy("Settlement", abi.encode(p)));
         register(0, 4);
         bad.mint(OPERATOR, 1000);
         vm.prank(OPERATOR);

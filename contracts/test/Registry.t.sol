@@ -23,7 +23,9 @@ contract RegistryTest is Base {
 
     function testOwnersAndMetersAreFoundInEveryChunk() public {
         uint256[7] memory sizes = [uint256(1), 4, 2, 9, 1, 600, 3];
-        for (uint32 group; group < sizes.length; ++group) register(group, sizes[group]);
+        for (uint32 group; group < sizes.length; ++group) {
+            register(group, sizes[group]);
+        }
         for (uint32 id; id < 620; id = id < 20 || id > 610 ? id + 1 : id + 97) {
             yes(settlement.ownerOf(id) == owner(id), "owner");
             yes(settlement.meterOf(id) == meter(id), "meter");
@@ -54,9 +56,7 @@ contract RegistryTest is Base {
         uint256[4] memory lengths = [uint256(0), 39, 41, 601 * 40];
         for (uint256 i; i < lengths.length; ++i) {
             vm.prank(REGISTRAR);
-            vm.expectRevert(
-                abi.encodeWithSelector(Registry.MalformedAccounts.selector, lengths[i])
-            );
+            vm.expectRevert(abi.encodeWithSelector(Registry.MalformedAccounts.selector, lengths[i]));
             settlement.register(0, new bytes(lengths[i]));
         }
     }
@@ -106,8 +106,7 @@ contract RegistryTest is Base {
     function testDataContractsCannotRun() public {
         vm.recordLogs();
         register(0, 2);
-        (,, address data) =
-            abi.decode(vm.getRecordedLogs()[0].data, (uint32, uint32, address));
+        (,, address data) = abi.decode(vm.getRecordedLogs()[0].data, (uint32, uint32, address));
         same(data.code.length, 81, "code");
         (bool ok, bytes memory answer) = data.call(hex"b7fa5368");
         yes(ok && answer.length == 0, "stops at once");
@@ -175,8 +174,7 @@ contract RolesTest is Base {
         settlement.grantRole(operator, AUTHORITY);
         Settlement.Parameters memory one = parameters();
         one.meterAuthority = OPERATOR;
-        vm.expectRevert(abi.encodeWithSelector(Roles.RolesConflict.selector, OPERATOR));
-        new Settlement(one);
+        refusedDeployment(one, abi.encodeWithSelector(Roles.RolesConflict.selector, OPERATOR));
         // Who gives up the one can take the other.
         vm.prank(OPERATOR);
         settlement.renounceRole(operator, OPERATOR);

@@ -23,10 +23,7 @@ interface Vm {
         external
         pure
         returns (uint256);
-    function parseJsonInt(string calldata json, string calldata key)
-        external
-        pure
-        returns (int256);
+    function parseJsonInt(string calldata json, string calldata key) external pure returns (int256);
     function parseJsonUintArray(string calldata json, string calldata key)
         external
         pure

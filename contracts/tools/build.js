@@ -111,8 +111,8 @@ function artifacts() {
       name,
       compiler: solc.version(),
       sourceHash: hash,
-      bytecode: evm.bytecode.object,
-      runtime: evm.deployedBytecode.object,
+      bytecode: `0x${evm.bytecode.object}`,
+      runtime: `0x${evm.deployedBytecode.object}`,
       identifiers: identifiers(abi),
       abi,
     };

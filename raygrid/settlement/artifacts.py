@@ -95,8 +95,8 @@ def load_artifact(name: str = "Settlement") -> Artifact:
         return Artifact(
             name=name,
             abi=content["abi"],
-            bytecode=bytes.fromhex(content["bytecode"]),
-            runtime=bytes.fromhex(content["runtime"]),
+            bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x")),
+            runtime=bytes.fromhex(content["runtime"].removeprefix("0x")),
             source_hash=content["sourceHash"],
             compiler=content["compiler"],
             **known,
