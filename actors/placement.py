@@ -11,6 +11,8 @@ from raygrid.errors import InputError
 
 PROCESS_BYTES = 110 * 1024**2
 """Memory that one actor process has for itself: Python, Ray, NumPy, compiled kernels [B]."""
+FIXED_BYTES = 700 * 1024**2
+"""Memory of everything else on a machine of one's own: driver, operator, Ray's processes [B]."""
 MEMORY_SHARE = 0.6
 """Share of the cluster's memory that a plan may take."""
 PROCESS_START_CPU_S = 1.6
@@ -136,7 +138,9 @@ class Placement:
     num_cpus : int
         CPUs each prosumer actor reserves; 0 for actors that share the CPUs.
     memory_bytes : int
-        Memory all actor processes are expected to take [B].
+        Memory all prosumer actors are expected to take [B].
+    largest_bytes : int
+        The same of the one with most prosumers [B].
     start_s : float
         Start-up the plan expects [s].
     """
@@ -146,6 +150,7 @@ class Placement:
     threads: int
     num_cpus: int
     memory_bytes: int
+    largest_bytes: int
     start_s: float
 
     @property
@@ -158,11 +163,12 @@ class Placement:
         sizes = [len(seat) for seat in self.seats]
         each = str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
         cpus = f"{self.num_cpus} CPU each" if self.num_cpus else "sharing the CPUs"
-        mib = self.memory_bytes / 1024**2
+        whole = (self.memory_bytes + FIXED_BYTES) / 1024**3
         return (
             f"{self.n_hosts} prosumer actor{'s' * (self.n_hosts != 1)}, "
             f"{each} prosumer{'s' * (each != '1')} each, {cpus}, "
-            f"about {mib:.0f} MiB and {self.start_s:.0f} s to start"
+            f"up to {self.largest_bytes / 1024**2:.0f} MiB each and about {whole:.1f} GiB in all, "
+            f"{self.start_s:.0f} s to start"
         )
 
 
@@ -211,12 +217,21 @@ def plan_placement(
     elif kind is PlacementKind.COUNT:
         n_hosts = policy.count
     memory = _memory_bytes(n_hosts, n, bytes_each)
+    largest = _memory_bytes(1, -(-n // n_hosts), bytes_each)
+    node = max((node.memory_bytes for node in resources.nodes), default=0)
+    if largest > node:
+        raise InputError(
+            f"a prosumer actor with {-(-n // n_hosts)} of {n} prosumers needs about "
+            f"{largest / 1024**3:.1f} GiB, the largest node has {node / 1024**3:.1f} GiB",
+            "--agents",
+            "take fewer prosumers or periods, more --actors on more nodes, or larger nodes",
+        )
     if memory > resources.memory_bytes:
         raise InputError(
             f"{n_hosts} prosumer actors need about {memory / 1024**3:.1f} GiB, the cluster has "
             f"{resources.memory_bytes / 1024**3:.1f} GiB on {len(resources.nodes)} node(s)",
             "--actors",
-            "take fewer actors ('auto' packs prosumers) or a larger cluster",
+            "take fewer actors ('auto' packs prosumers), fewer prosumers or a larger cluster",
         )
     # As numpy.array_split: the first n % n_hosts seats have one more.
     edges = [k * (n // n_hosts) + min(k, n % n_hosts) for k in range(n_hosts + 1)]
@@ -229,6 +244,7 @@ def plan_placement(
         threads=threads if packed else 1,
         num_cpus=threads if packed else 0,
         memory_bytes=memory,
+        largest_bytes=largest,
         start_s=_start_s(n_hosts, resources),
     )
 

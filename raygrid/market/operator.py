@@ -33,9 +33,11 @@ BALANCING_ROUNDS = 60
 """rho rests after this many rounds, so that fixed-rho convergence theory applies to the rest."""
 BALANCING_INTERVAL = 5
 """Rounds between two looks at the residuals' ratio."""
+ROUNDS_PER_MEAN = 8
+"""The duality bound takes the mean prices of one in so many rounds, the last ones: prices swing
+around their limit, and their mean is up to three times closer to it than the last ones."""
 MEAN_ROUNDS = 8
-"""Rounds whose mean prices the duality bound takes: prices swing around their limit, and their
-mean is some three times closer to it than the last ones."""
+"""And of so many rounds at most."""
 
 
 def tolerances(
@@ -280,8 +282,9 @@ class Operator:
         lmp = self.lmp_per_kwh
         balance_price, row_price = lmp[0], self._row_price()
         if self._prices:
+            last = list(self._prices)[-max(1, self.iteration // ROUNDS_PER_MEAN) :]
             balance_price, row_price = (
-                np.mean(prices, axis=0) for prices in zip(*self._prices, strict=True)
+                np.mean(prices, axis=0) for prices in zip(*last, strict=True)
             )
         messages = tuple(
             FinalMessage(

@@ -34,8 +34,10 @@ from raygrid.scenario.config import (
     Tariffs,
     Voltage,
 )
+from raygrid.scenario.drawn import Range
 from raygrid.scenario.households import drawn_community, read_households
 from raygrid.scenario.load import load_scenario
+from raygrid.scenario.repeated import RepeatedCommunity
 from raygrid.scenario.resample import resample
 from raygrid.scenario.tables import read_network, read_population, read_tariffs
 
@@ -287,6 +289,8 @@ def _set_limits(
     if rule is None:
         return network, factor
     limit = network.limit_kw * rule.scale
+    if rule.reference_prosumers is not None:
+        limit = limit * max(n / rule.reference_prosumers, 1.0)
     if rule.fixed_load_margin is not None:
         flow = factor.flows(-fixed_bus)
         limit = np.maximum(
@@ -359,9 +363,13 @@ def _community(
             period_hours=horizon.dt,
             table_hours=source.period_hours,
             first_hour=first_hour,
-            agents=source.agents,
+            agents=None if source.copy_size else source.agents,
         )
-        return GivenCommunity(population), grid_weight
+        size, agents = source.copy_size, source.agents or len(population)
+        if size is None or agents <= len(population):
+            return GivenCommunity(population.take(slice(0, agents))), grid_weight
+        copies = RepeatedCommunity(population, agents, seed, Range(size.low, size.high))
+        return copies, grid_weight
     population = read_households(
         source, horizon, network, seed=seed, base_dir=base_dir, first_hour=first_hour
     )

@@ -72,6 +72,11 @@ class LineLimits(Section):
         0.0, description="with fixed_load_margin: least limit, times the number of prosumers [kW]"
     )
     scale: Positive = Field(1.0, description="multiplies the network's own limits")
+    reference_prosumers: Positive | None = Field(
+        None,
+        description="number of prosumers that the network's own limits are made for; with more, "
+        "N, they are multiplied by N / reference_prosumers",
+    )
     lines: tuple[LineLimit, ...] = Field((), description="limits of single lines, applied last")
 
 
@@ -169,6 +174,11 @@ class TablesPopulation(PopulationBase):
     )
     agents: Count | None = Field(
         None, description="take only the first so many prosumers of the table"
+    )
+    copy_size: Span | None = Field(
+        None,
+        description="with it, more agents than the table has are copies of its prosumers in turn, "
+        "the profiles and battery of each times a size drawn from this range",
     )
 
 
