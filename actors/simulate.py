@@ -386,7 +386,7 @@ class _Run:
         if len(case.community) > MAX_MATCHED_PROSUMERS:
             self._notes.append(
                 f"no trades were matched: {len(case.community)} prosumers are more than "
-                f"{MAX_MATCHED_PROSUMERS}"
+                f"the {MAX_MATCHED_PROSUMERS} whose schedules are gathered for it"
             )
             return
         self._matched = match_trades(

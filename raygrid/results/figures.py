@@ -230,7 +230,7 @@ def storage(data: RunData) -> Figure:
     s = data.storage
     if s is None:
         return Figure("storage", title, "", "No battery held or moved energy.")
-    few = len(s.prosumer_id) <= len(CYCLE)
+    few = s.count <= len(CYCLE)
     canvas = Canvas("State of charge, and charging and discharging power", 400)
     x = data.edges_h
     if few:
@@ -253,7 +253,7 @@ def storage(data: RunData) -> Figure:
         axes.band(x, low, high, "sky", 0.35)
         axes.plot(x, middle, "blue")
         axes.plot(x, share.mean(axis=0), "orange", "line dash")
-    net = s.charge_kw.sum(axis=0) - s.discharge_kw.sum(axis=0)
+    net = s.charge_kw - s.discharge_kw
     power = _hour_axes(
         canvas, 250, 400, x, padded(net, True), "All batteries: charging (+), discharging (−) [kW]"
     )
@@ -264,11 +264,13 @@ def storage(data: RunData) -> Figure:
     canvas.rule(power.x.start, float(power.y(0)), power.x.end, float(power.y(0)), "axis")
     dt = float(data.manifest["period_hours"])
     caption = (
-        f"{plural(len(s.prosumer_id), 'battery', 'batteries')} with "
-        f"{number(s.capacity_kwh.sum(), 4)} kWh took "
+        f"{plural(s.count, 'battery', 'batteries')} with "
+        f"{number(s.total_kwh, 4)} kWh took "
         f"{number(s.charge_kw.sum() * dt, 4)} kWh and gave "
         f"{number(s.discharge_kw.sum() * dt, 4)} kWh."
     )
+    if len(s.prosumer_id) < s.count:
+        caption += f" States of charge are those of {len(s.prosumer_id)} of them."
     return Figure("storage", title, canvas.render(), caption)
 
 

@@ -1,5 +1,5 @@
 """What a report shows of a run, gathered from its tables; none of it grows with prosumers
-but places, the batteries' states of charge and the trading pairs.
+but places and the trading pairs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,26 @@ SUPPLY = ("generation", "import", "discharge")
 USE = ("elastic demand", "fixed load", "charge", "EV", "shifted load", "export")
 
 
+SHOWN_BATTERIES = 2000
+"""Batteries whose states of charge are read at most; of more, every so-manieth."""
+
+
 @dataclass(frozen=True)
 class Storage:
-    """Batteries: (S,) ids and capacities [kWh], (S, T) state of charge at period end [kWh]."""
+    """Batteries: how many and their capacity in all [kWh], (T,) powers of all of them [kW].
 
+    Of at most `SHOWN_BATTERIES` of them (S,) ids, capacities and first states of charge [kWh],
+    and (S, T) states of charge at period end [kWh].
+    """
+
+    count: int
+    total_kwh: float
+    charge_kw: FloatArray
+    discharge_kw: FloatArray
     prosumer_id: IntArray
     capacity_kwh: FloatArray
     initial_kwh: FloatArray
     soc_kwh: FloatArray
-    charge_kw: FloatArray
-    discharge_kw: FloatArray
 
 
 @dataclass(frozen=True)
@@ -204,7 +214,8 @@ def _schedule(
         period = np.unique(np.concatenate(found))
     supply = {name: np.zeros(len(period)) for name in SUPPLY}
     use = {name: np.zeros(len(period)) for name in USE}
-    kept = []
+    shown = _shown_batteries(run)
+    kept, owners = [], []
     for part in run.iter_table("schedule"):
         c = {name: part[name].to_numpy() for name in part.column_names}
         t = np.searchsorted(period, c["period"])
@@ -226,28 +237,46 @@ def _schedule(
         ):
             into[name] += np.bincount(t, weights=values, minlength=len(period))
         moving = (c["soc_kwh"] > 0) | (c["charge_kw"] > 0) | (c["discharge_kw"] > 0)
-        owners = np.unique(c["prosumer_id"][moving])
-        held = part.select(["prosumer_id", "period", "soc_kwh", "charge_kw", "discharge_kw"])
-        kept.append(held.filter(pa.array(np.isin(c["prosumer_id"], owners))))
-    return supply, use, _storage(run, pa.concat_tables(kept)), period
+        owners.append(np.unique(c["prosumer_id"][moving]))
+        own = np.isin(c["prosumer_id"], np.intersect1d(owners[-1], shown))
+        kept.append(part.select(["prosumer_id", "period", "soc_kwh"]).filter(pa.array(own)))
+    storage = _storage(run, np.unique(np.concatenate(owners)), pa.concat_tables(kept), supply, use)
+    return supply, use, storage, period
 
 
-def _storage(run: RunReader, rows: pa.Table) -> Storage | None:
-    if not rows.num_rows or not run.has("prosumers.parquet"):
+def _shown_batteries(run: RunReader) -> IntArray:
+    """Ids of the batteries to show: all, or an even sample of many."""
+    if not run.has("prosumers.parquet"):
+        return np.zeros(0, dtype=np.int64)
+    who = run.read_table("prosumers", ["prosumer_id", "soc_max_kwh"])
+    ids = np.sort(who["prosumer_id"].to_numpy()[who["soc_max_kwh"].to_numpy() > 0])
+    return np.asarray(ids[:: -(-len(ids) // SHOWN_BATTERIES) or 1])
+
+
+def _storage(
+    run: RunReader,
+    owners: IntArray,
+    rows: pa.Table,
+    supply_kw: dict[str, FloatArray],
+    use_kw: dict[str, FloatArray],
+) -> Storage | None:
+    if not rows.num_rows:
         return None
     c = {name: rows[name].to_numpy() for name in rows.column_names}
-    owners, _, soc = _pivot(c, "prosumer_id", "soc_kwh")
+    shown, _, soc = _pivot(c, "prosumer_id", "soc_kwh")
     who = run.read_table("prosumers", ["prosumer_id", "soc_max_kwh", "soc_initial_kwh"])
-    ids = who["prosumer_id"].to_numpy()
+    ids, capacity = who["prosumer_id"].to_numpy(), who["soc_max_kwh"].to_numpy()
     order = np.argsort(ids)
-    at = order[np.searchsorted(ids[order], owners)]
+    at, everyone = (order[np.searchsorted(ids[order], some)] for some in (shown, owners))
     return Storage(
-        prosumer_id=owners,
-        capacity_kwh=who["soc_max_kwh"].to_numpy()[at],
+        count=len(owners),
+        total_kwh=float(capacity[everyone].sum()),
+        charge_kw=use_kw["charge"],
+        discharge_kw=supply_kw["discharge"],
+        prosumer_id=shown,
+        capacity_kwh=capacity[at],
         initial_kwh=who["soc_initial_kwh"].to_numpy()[at],
         soc_kwh=soc,
-        charge_kw=_pivot(c, "prosumer_id", "charge_kw")[2],
-        discharge_kw=_pivot(c, "prosumer_id", "discharge_kw")[2],
     )
 
 

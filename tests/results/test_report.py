@@ -12,6 +12,7 @@ import pytest
 
 from raygrid.errors import InputError
 from raygrid.results import figure as drawing
+from raygrid.results import run_data
 from raygrid.results.files import RunStatus
 from raygrid.results.reader import RunReader
 from raygrid.results.report import render_report, write_report
@@ -152,6 +153,21 @@ def test_a_thousand_prosumers_make_a_page_below_two_megabytes(make_run):
     page = page_of(make_run(n=1000, n_buses=33, meshed=False))
     assert len(page.encode()) < 2_000_000
     assert "Seller&#39;s bus" in page or "Seller&#x27;s bus" in page
+
+
+def test_many_batteries_are_shown_by_a_sample_and_counted_in_full(make_run, monkeypatch):
+    run = RunReader(make_run(n=60))
+    every = load_run(run).storage
+    monkeypatch.setattr(run_data, "SHOWN_BATTERIES", 4)
+    some = load_run(run).storage
+    assert 1 < len(some.prosumer_id) <= 4 < every.count == len(every.prosumer_id)
+    assert some.count == every.count
+    assert some.total_kwh == pytest.approx(every.capacity_kwh.sum())
+    np.testing.assert_array_equal(some.charge_kw, every.charge_kw)
+    np.testing.assert_array_equal(
+        some.soc_kwh, every.soc_kwh[np.isin(every.prosumer_id, some.prosumer_id)]
+    )
+    assert f"are those of {len(some.prosumer_id)} of them" in render_report(load_run(run))
 
 
 def test_an_unfinished_run_shows_what_it_has(tmp_path, make_run):
