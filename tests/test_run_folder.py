@@ -43,7 +43,7 @@ EXTRA = {"prosumers": ["size_weight"], "network": ["r_pu"]}
 SETTLEMENT = ["batch_id", "sequence", "tx_hash", "block"]
 SUMMARY = ["schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
            "buses", "lines", "clearing", "central", "settlement", "forecast", "intraday",
-           "powerflow", "seconds"]  # fmt: skip
+           "powerflow", "memory", "seconds"]  # fmt: skip
 CLEARING = ["status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
             "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
             "max_line_utilisation", "network_constrained", "line_violations",
@@ -132,12 +132,24 @@ def test_files_and_columns(run):
     assert set(run.summary) == set(SUMMARY)
     assert set(run.summary["clearing"]) == set(CLEARING)
     assert run.summary["status"] == run.manifest["status"] == "ok"
-    assert run.summary["settlement"] is run.summary["forecast"] is run.summary["intraday"] is None
+    assert run.summary["forecast"] is run.summary["intraday"] is None
     hashed = run.manifest["files"]
     for file, expected in hashed.items():
         assert hashlib.sha256((run.path / file).read_bytes()).hexdigest() == expected
     there = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
-    assert there - set(hashed) == {"manifest.json", "report.html"}
+    unhashed = {name for name in there - set(hashed) if not name.startswith("chain/")}
+    assert unhashed == {"manifest.json", "report.html"}
+    assert {"chain/chain.json", "chain/journal", "chain/chain_state.bin"} <= there
+
+
+def test_every_trade_is_settled_on_the_embedded_chain(run):
+    trades = pq.read_table(run.path / "trades.parquet")
+    figures = run.summary["settlement"]
+    assert figures["chain"] == "embedded"
+    assert figures["settled"] == figures["verified"] == figures["trades"] == len(trades) > 0
+    assert set(trades["status"].to_pylist()) == {"settled"}
+    for column in ("batch_id", "sequence", "tx_hash", "block"):
+        assert trades[column].null_count == 0
 
 
 def test_injection_is_the_sum_of_the_devices(run):
