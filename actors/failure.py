@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from actors.errors import LostStateError
 from actors.link import LinkError
-from actors.prosumer import LostStateError
 
 
 class FailureDecision(StrEnum):

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import numpy as np
 
+from actors.errors import LostStateError
 from actors.link import Door, DoorAddress, Link
-from actors.prosumer import LostStateError, OutOfStepError, Pulse, take_pulse
+from actors.prosumer import OutOfStepError, Pulse, take_pulse
 from actors.wire import decode_sums, encode_outcome, encode_prices
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows

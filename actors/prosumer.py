@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from actors.errors import LostStateError
 from actors.link import DoorAddress, Link, LinkError
 from actors.parts import PartWriter
 from actors.wire import decode_prices, encode_sums
@@ -37,10 +38,6 @@ from raygrid.prosumer.survey import Survey, SurveyedRecipe
 
 if TYPE_CHECKING:
     from raygrid.results.store import PartRecord
-
-
-class LostStateError(RuntimeError):
-    """An actor was restarted and knows nothing of the clearing; the driver can mend that."""
 
 
 class OutOfStepError(RuntimeError):

@@ -12,7 +12,7 @@ import numpy as np
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket, place
 from actors.placement import PlacementPolicy
-from actors.simulate import Session, clearing_options
+from actors.session import Session, clearing_options
 from raygrid.arrays import FloatArray
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.market.clearing import ClearingOptions, ClearingResult

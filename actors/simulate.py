@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import import_module
-from math import inf
 from pathlib import Path
-from threading import Thread
 from time import perf_counter
-from traceback import clear_frames
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.cluster import Cluster, ClusterOptions, ClusterResources, connect, resolve_address
-from actors.driver import RayMarket, place
-from actors.placement import Placement, PlacementPolicy
+from actors.cluster import ClusterOptions
+from actors.driver import RayMarket
+from actors.placement import PlacementPolicy
 from actors.prosumer import take_pulse
-from actors.warm import WarmUp, load_matching
-from raygrid.errors import InputError, RaygridError
+from actors.session import Session, clearing_options
+from actors.settling import Settling, chain_of_run, participants_of, settlement_order
+from raygrid.errors import EndedShortError, InputError, RaygridError
 from raygrid.grid.ptdf import ptdf
-from raygrid.market.channel import Channel, Staleness, achievable_rate
 from raygrid.market.clearing import (
-    ClearingOptions,
     ClearingResult,
     ClearingStatus,
     IterationRecord,
@@ -49,14 +42,16 @@ from raygrid.results.summary import (
     memory_summary,
     powerflow_summary,
 )
-from raygrid.scenario.build import CaseDraft, draft_case
+from raygrid.scenario.build import draft_case
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Scenario
 from raygrid.scenario.load import dump_resolved, load_scenario
+from raygrid.scenario.settlement import public_name
 from raygrid.scenario.tables import network_tables, population_tables
 
 if TYPE_CHECKING:
     from raygrid.market.central import CentralResult
+    from raygrid.settlement.desk import SettledRun
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,9 @@ class SimulateOptions:
         Which Ray to use.
     central : bool or None
         Whether to solve the central benchmark; None leaves it to the scenario.
+    chain : str or None
+        Where trades settle: 'embedded', 'anvil', 'hardhat', the URL of a node, 'none'; None leaves
+        it to the scenario.
     """
 
     scenario: str | Path
@@ -93,6 +91,7 @@ class SimulateOptions:
     actors: PlacementPolicy = field(default_factory=lambda: PlacementPolicy.parse("auto"))
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     central: bool | None = None
+    chain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,8 @@ class RunResult:
         Number of trades; None where none were matched.
     notes : tuple of str
         What a reader must know.
+    reason : str
+        Why it ended short; empty where it did not.
     """
 
     path: Path
@@ -121,6 +122,7 @@ class RunResult:
     case: Case
     trades: int | None
     notes: tuple[str, ...]
+    reason: str = ""
 
     @property
     def mean_price_per_kwh(self) -> float | None:
@@ -128,126 +130,6 @@ class RunResult:
         if np.isnan(self.clearing.welfare):
             return None
         return float(self.clearing.settlement_price_per_kwh.mean())
-
-
-class Session:
-    """A Ray to run markets on, with the kernels compiled meanwhile; a context manager.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        Which Ray to use.
-    libraries : tuple of str
-        What this process imports later, and can load while Ray starts. Where there is any,
-        it loads the kernel that matches trades as well.
-    """
-
-    def __init__(self, options: ClusterOptions, libraries: tuple[str, ...] = ()) -> None:
-        # An address that is wrong costs nothing but this check.
-        resolve_address(options.address)
-        self._warm_up = WarmUp()
-        if libraries:
-            Thread(target=self._load_ahead, args=(libraries,), name="load-ahead").start()
-        started = perf_counter()
-        try:
-            self._cluster: Cluster = connect(options)
-        except BaseException:
-            self._warm_up.close()
-            raise
-        self.resources: ClusterResources = self._cluster.resources()
-        self.resources = self.resources.at_most(options.num_cpus)
-        self.ray_start_s = perf_counter() - started
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if trace is not None:
-            # The frames of an interrupted round hold channels of the compiled graph. Freed after
-            # Ray's shutdown, they crash the interpreter.
-            clear_frames(trace)
-            gc.collect()
-        self._warm_up.close()
-        self._cluster.close()
-
-    def _load_ahead(self, libraries: tuple[str, ...]) -> None:
-        """Load what can be; what fails fails again, and is reported, where it is needed."""
-        for name in libraries:
-            with suppress(Exception):
-                import_module(name)
-        self._warm_up.wait()
-        with suppress(Exception):
-            load_matching()
-
-    def release(self) -> None:
-        """End Ray beside what the caller has left to do without it."""
-        self._cluster.close_beside()
-
-    def plan(
-        self,
-        case: Case | CaseDraft,
-        policy: PlacementPolicy,
-        tell: Callable[[str], None] | None = None,
-    ) -> Placement:
-        """Plan who sits where, and say so in one line; see `actors.driver.place`."""
-        placement = place(case, policy, self.resources)
-        if tell is not None:
-            tell(placement.describe())
-        return placement
-
-    def market(
-        self,
-        case: Case | CaseDraft,
-        placement: PlacementPolicy | Placement,
-        tell: Callable[[str], None] | None = None,
-    ) -> RayMarket:
-        """Hire the actors of a case.
-
-        Parameters
-        ----------
-        case : Case
-            The market.
-        placement : PlacementPolicy or Placement
-            How prosumers are spread over actors: a rule, or the plan made of it.
-        tell : callable, optional
-            Gets the plan that is made of a rule in one line before any actor starts.
-        """
-        if isinstance(placement, PlacementPolicy):
-            placement = self.plan(case, placement, tell)
-        return RayMarket(case, placement, self.resources, before_load=self._warm_up.wait)
-
-
-def clearing_options(scenario: Scenario) -> ClearingOptions:
-    """The solver's settings of a scenario."""
-    market = scenario.market
-    return ClearingOptions(
-        rho=market.rho,
-        relaxation=market.relaxation,
-        absolute_tolerance=market.absolute_tolerance,
-        relative_tolerance=market.relative_tolerance,
-        max_iterations=market.max_iterations,
-        network_constrained=market.network_constrained,
-        residual_balancing=market.residual_balancing,
-        initial_price_per_kwh=market.initial_price_per_kwh,
-        masked_sums=market.masked_sums,
-        staleness=_staleness(scenario),
-    )
-
-
-def _staleness(scenario: Scenario) -> Staleness | None:
-    links = scenario.communication
-    if links is None:
-        return None
-    rate = inf if links.rate_bits_per_s is None else links.rate_bits_per_s
-    if (noisy := links.noisy) is not None:
-        rate = achievable_rate(noisy.bandwidth_hz, noisy.power_w, noisy.bit_rate_coefficient)
-    channel = Channel(links.latency_s, links.jitter_s, links.loss, rate, scenario.seed)
-    return Staleness(channel, links.patience_s, links.max_staleness)
 
 
 def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: None) -> RunResult:
@@ -292,10 +174,18 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     # Of many prosumers only the hosts know the sums that complete the case.
     case = draft if len(draft.community) > MAX_MATCHED_PROSUMERS else draft.surveyed()
     build_s = perf_counter() - started
+    chain, unsettled = chain_of_run(options.chain, scenario.settlement, len(draft.community))
+    command = options.command
+    if options.chain is not None or chain is not None:
+        # What a node's URL may hold in confidence stays out of the run.
+        named = options.chain or scenario.settlement.chain
+        section = scenario.settlement.model_copy(update={"chain": public_name(named)})
+        scenario = scenario.model_copy(update={"settlement": section})
+        command = command.replace(named, public_name(named))
     libraries = ("pandapower",) if scenario.results.powerflow else ()
     with Session(options.cluster, libraries) as session:
         info = RunInfo(
-            command=options.command,
+            command=command,
             period_hours=scenario.horizon.dt,
             slack_bus=int(draft.network.bus_id[draft.network.slack]),
             network_constrained=scenario.market.network_constrained,
@@ -307,15 +197,28 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         placement = session.plan(case, options.actors, tell)
         with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))
-            with session.market(case, placement) as market:
-                run = _Run(scenario, market.case, writer, tell)
-                run.write_case(market)
-                run.clear(market)
-                run.weigh(market)
+            with ExitStack() as stack:
+                settling = None
+                if chain is not None:
+                    assert isinstance(case, Case)
+                    order = settlement_order(writer.path, chain, scenario, case)
+                    settling = stack.enter_context(Settling(order))
+                with session.market(case, placement) as market:
+                    run = _Run(scenario, market.case, writer, tell)
+                    run.write_case(market)
+                    run.clear(market)
+                    run.weigh(market)
+                if settling is None:
+                    run.note(unsettled)
+                    session.release()
+                else:
+                    run.hand_over(settling)
+                if run.wants_central(options.central):
+                    run.solve_central()
+                run.check_powerflow()
+                if settling is not None:
+                    run.settle(settling)
             session.release()
-            if run.wants_central(options.central):
-                run.solve_central()
-            run.check_powerflow()
             seconds = Seconds(
                 ray_start=session.ray_start_s,
                 build=build_s,
@@ -340,6 +243,7 @@ class _Run:
         self._powerflow: Mapping[str, Any] | None = None
         self._memory: Mapping[str, int] | None = None
         self._notes: list[str] = []
+        self.settled: SettledRun | None = None
         self.result: ClearingResult
 
     def write_case(self, market: RayMarket) -> None:
@@ -401,6 +305,46 @@ class _Run:
         with suppress(RaygridError):
             self._memory = memory_summary(own, sum(p.peak_bytes for p in market.take_pulses()))
 
+    def note(self, text: str) -> None:
+        """Add what a reader must know, if it says anything."""
+        if text:
+            self._notes.append(text)
+
+    def hand_over(self, settling: Settling) -> None:
+        """Hand the day's trades to the settlement, as they are stored."""
+        if self._matched is None:
+            return
+        from raygrid.settlement.delivery import stored_delivery
+
+        run = RunReader(self._writer.path, allow_unfinished=True)
+        delivery = stored_delivery(run, participants_of(self._case))
+        with self._ended_short(settling.chain):
+            settling.offer(delivery)
+
+    def settle(self, settling: Settling) -> None:
+        """Wait for the settlement, and write what came of it."""
+        if self._matched is None:
+            return
+        with self._ended_short(settling.chain):
+            if self.settled is None:
+                self._tell(f"settling on the chain {public_name(settling.chain)}")
+                self.settled = settling.finish(self._matched.trades.table())
+        assert self.settled is not None
+        for name, table in self.settled.tables.items():
+            self._writer.replace_table(name, table)
+        self._notes += self.settled.notes
+
+    @contextmanager
+    def _ended_short(self, chain: str) -> Iterator[None]:
+        """Note a settlement that came to no end as such: the cleared market stands."""
+        from raygrid.settlement.desk import unsettled_run
+
+        assert self._matched is not None
+        try:
+            yield
+        except EndedShortError as error:
+            self.settled = unsettled_run(chain, self._matched.trades.table(), str(error))
+
     def wants_central(self, asked: bool | None) -> bool:
         """Whether the central benchmark is due: as asked, else up to the scenario's size."""
         if np.isnan(self.result.welfare):
@@ -450,7 +394,9 @@ class _Run:
     def finish(self, actors: int, seconds: Seconds) -> RunResult:
         """Write summary, manifest and report."""
         case, result, writer = self._case, self.result, self._writer
-        done = result.status is ClearingStatus.CONVERGED
+        settled = self.settled
+        reason = result.reason or ("" if settled is None else settled.reason)
+        done = result.status is ClearingStatus.CONVERGED and not reason
         status = RunStatus.OK if done else RunStatus.ENDED_SHORT
         energy = 0.0
         if self._matched is not None:
@@ -474,6 +420,7 @@ class _Run:
             ),
             central=self._central,
             seconds=seconds,
+            settlement=None if settled is None else settled.summary,
             powerflow=self._powerflow,
             memory=self._memory,
         )
@@ -486,11 +433,12 @@ class _Run:
                 "build": seconds.build,
                 "clear": seconds.clear,
                 "total": seconds.total,
-            },
-            reason=result.reason,
+            }
+            | ({} if settled is None else {"settle": settled.summary.seconds}),
+            reason=reason,
             welfare_bound=result.bound,
             notes=notes,
         )
         write_report(RunReader(writer.path))
         trades = None if self._matched is None else len(self._matched.trades)
-        return RunResult(writer.path, summary, result, case, trades, notes)
+        return RunResult(writer.path, summary, result, case, trades, notes, reason)

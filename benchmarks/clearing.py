@@ -18,7 +18,7 @@ import numpy as np
 
 from actors.cluster import ClusterOptions
 from actors.placement import PlacementPolicy
-from actors.simulate import Session, clearing_options
+from actors.session import Session, clearing_options
 from benchmarks.common import OUT, Report, Spread, Target, fullest_line, printed, repeat
 from raygrid.market.central import CentralResult, CentralStatus, solve_central
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from actors.simulate import clearing_options
+from actors.session import clearing_options
 from benchmarks.common import OUT, Report, Spread
 from raygrid.market.central import solve_central
 from raygrid.market.channel import Channel, Staleness

@@ -16,7 +16,7 @@ from statistics import median
 
 import click
 
-from actors.simulate import clearing_options
+from actors.session import clearing_options
 from benchmarks.common import OUT, Report, Target
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
 from raygrid.market.session import clear, local_exchange

@@ -18,7 +18,7 @@ import numpy as np
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
-from actors.simulate import Session, clearing_options
+from actors.session import Session, clearing_options
 from benchmarks.common import OUT, Clock, Report, Spread, Target
 from raygrid.market.clearing import ClearingResult
 from raygrid.market.marketplace import match_trades

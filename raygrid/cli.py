@@ -20,7 +20,7 @@ import click
 
 from raygrid import __version__
 from raygrid.commands.jobs import jobs, submit
-from raygrid.commands.options import ACTORS, ADDRESS, OUT, SETTINGS
+from raygrid.commands.options import ACTORS, ADDRESS, CHAIN, OUT, SETTINGS
 from raygrid.commands.settlement import audit, settle
 from raygrid.commands.study import study
 from raygrid.errors import ExitCode, RaygridError
@@ -97,6 +97,7 @@ def _write_bug_log() -> str:
 @click.option("--periods", type=int, help="Periods of the horizon.")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @ADDRESS
+@CHAIN
 @click.option(
     "--central/--no-central", default=None, help="Solve the central benchmark too (default: small)."
 )
@@ -110,6 +111,7 @@ def simulate(
     periods: int | None,
     seed: int | None,
     address: str | None,
+    chain: str | None,
     central: bool | None,
     out: Path,
     quiet: bool,
@@ -124,7 +126,7 @@ def simulate(
     from actors.placement import PlacementPolicy
     from actors.simulate import SimulateOptions
     from actors.simulate import simulate as run_simulate
-    from raygrid.market.clearing import ClearingStatus
+    from raygrid.results.files import RunStatus
     from raygrid.results.progress import summary_text
 
     run = run_simulate(
@@ -139,6 +141,7 @@ def simulate(
             actors=PlacementPolicy.parse(actors),
             cluster=ClusterOptions(address=address),
             central=central,
+            chain=chain,
         ),
         (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)),
     )
@@ -150,14 +153,14 @@ def simulate(
                 run.summary,
                 run.path,
                 run.case.currency,
-                reason=run.clearing.reason,
+                reason=run.reason,
                 notes=run.notes,
                 trades=run.trades,
                 mean_price_per_kwh=run.mean_price_per_kwh,
                 welfare_bound=run.clearing.bound,
             )
         )
-    done = run.clearing.status is ClearingStatus.CONVERGED
+    done = run.summary.status == RunStatus.OK
     return int(ExitCode.DONE if done else ExitCode.ENDED_SHORT)
 
 

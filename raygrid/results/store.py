@@ -96,6 +96,11 @@ class RunWriter(FolderWriter):
             f"{name}.parquet", lambda stream: pq.write_table(table, stream, compression="zstd")
         )
 
+    def replace_table(self, name: str, table: pa.Table) -> None:
+        """Write a table, in place of an earlier version if there is one; as `write_table`."""
+        self._files.pop(f"{name}.parquet", None)
+        self.write_table(name, table)
+
     def part_folder(self, name: str) -> Path:
         """Folder into which actors write their parts of a table with `write_part`."""
         self._new(f"{name}.parquet")

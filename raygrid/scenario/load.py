@@ -17,6 +17,7 @@ from raygrid.files import data_path, portable_reference, scenario_path
 from raygrid.scenario.config import Scenario
 
 MAX_FILE_BYTES = 4_000_000
+MAX_DEPTH = 100
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,13 +28,21 @@ SCHEMA_COMMANDS = {"Scenario": "raygrid scenario schema", "Study": "raygrid stud
 class _StrictSafeLoader(yaml.SafeLoader):  # type: ignore[misc]
     """SafeLoader that refuses duplicate keys and aliases and reads 1e-4 as a number."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.constructor.ConstructorError(
                 None, None, "aliases (*name) are not supported", event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self.depth == MAX_DEPTH:
+            # Not left to the interpreter: a library may have raised its limit.
+            raise RecursionError
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -63,3 +64,11 @@ def check_chain(chain: str) -> None:
             "--chain",
             "give embedded, anvil, hardhat, the URL of a node (http://host:port), or none",
         )
+
+
+def public_name(chain: str) -> str:
+    """A chain's name without what a URL may hold in confidence: user, password, path and query."""
+    if "://" not in chain:
+        return chain
+    parts = urlsplit(chain)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

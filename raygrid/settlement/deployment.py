@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +18,16 @@ from raygrid.settlement.chain.identity import (
     check_identity,
     identify,
     load_identity,
-    parse_address,
     require_contract,
     save_identity,
 )
-from raygrid.settlement.chain.keys import Key, Role, load_key
+from raygrid.settlement.chain.keys import Role
 from raygrid.settlement.chain.opening import open_chain
 from raygrid.settlement.journal import Journal, JournalEntry
-from raygrid.settlement.ledger import Ledger, created_address, token_decimals
+from raygrid.settlement.ledger import Ledger, created_address
 from raygrid.settlement.participants import Participants
 from raygrid.settlement.policy import RetryPolicy
+from raygrid.settlement.readiness import find_token, load_keys
 from raygrid.settlement.rules import Tolerance
 from raygrid.settlement.sender import Job, Sender
 from raygrid.settlement.stages import Stages
@@ -135,8 +135,7 @@ class Deployment:
 
     def _begin(self, chain: Chain, policy: RetryPolicy) -> None:
         folder = self.settings.folder
-        keys = {role: load_key(role, allow_development=chain.is_local) for role in Role}
-        self._check_keys(keys)
+        keys = load_keys(allow_development=chain.is_local)
         local = chain.is_local
         default = LOCAL_CONFIRMATIONS if local else REMOTE_CONFIRMATIONS
         node = getattr(chain, "node", None)
@@ -156,7 +155,7 @@ class Deployment:
         if self.settings.redeploy:
             self.journal.archive()
             (folder / IDENTITY_FILE).unlink(missing_ok=True)
-        self._token = self._token_of_others()
+        self._token = find_token(chain, self.settings.token)
         # An embedded chain that never was on disk could not be rebuilt after a kill.
         chain.save()
         self._recover(load_identity(folder))
@@ -287,31 +286,7 @@ class Deployment:
                 )
         self.ledger = ledger
 
-    def _check_keys(self, keys: Mapping[Role, Key]) -> None:
-        if keys[Role.OPERATOR].address == keys[Role.METER_AUTHORITY].address:
-            raise InputError(
-                "operator and meter authority have the same key",
-                "RAYGRID_METER_AUTHORITY_KEY",
-                "give them different ones: what is settled takes two",
-            )
-
     # --- contract ------------------------------------------------------------------------------
-
-    def _token_of_others(self) -> bytes | None:
-        """The token that the scenario names, if it is one that the escrow can hold."""
-        if self.settings.token is None:
-            return None
-        token = parse_address(self.settings.token, "settlement.token")
-        require_contract(self.chain, token)
-        decimals, wanted = token_decimals(self.chain, token), contract.TOKEN_DECIMALS
-        if decimals != wanted:
-            says = "no decimals" if decimals is None else f"{decimals} decimals"
-            raise InputError(
-                f"the token has {says}, the escrow counts {wanted}",
-                self.settings.token,
-                f"give the address of an ERC-20 token with {wanted} decimals",
-            )
-        return token
 
     @property
     def funds_escrows(self) -> bool:

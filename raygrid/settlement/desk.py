@@ -8,13 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from raygrid.arrays import IntArray
 from raygrid.market.trades import MICRO
 from raygrid.results.summary import SettlementSummary, settlement_summary
+from raygrid.scenario.settlement import public_name
 from raygrid.settlement.chain.base import Chain
 from raygrid.settlement.chain.opening import open_chain
 from raygrid.settlement.delivery import Delivery
@@ -318,11 +318,3 @@ def unsettled_run(chain: str, trades: pa.Table, reason: str) -> SettledRun:
     trades = unsettled_trades(trades, reason)
     summary = settlement_summary(public_name(chain), trades, 0, 0, 0, 0.0)
     return SettledRun({"trades": trades}, summary, reason=reason)
-
-
-def public_name(chain: str) -> str:
-    """A chain's name without what a URL may hold in confidence: user, password, path and query."""
-    if "://" not in chain:
-        return chain
-    parts = urlsplit(chain)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

@@ -12,7 +12,7 @@ from raygrid.results.files import SUMMARY, RunStatus, json_text
 from raygrid.results.reader import RunReader, find_run
 from raygrid.results.report import write_report
 from raygrid.results.update import RunUpdate, finish_update
-from raygrid.scenario.settlement import AUTO, NONE, check_chain
+from raygrid.scenario.settlement import AUTO, NONE, check_chain, public_name
 from raygrid.settlement.audit import RunRecords, audit
 from raygrid.settlement.chain.identity import (
     ChainIdentity,
@@ -32,7 +32,6 @@ from raygrid.settlement.desk import (
     SettledRun,
     SettlementDesk,
     SettlementOrder,
-    public_name,
     unsettled_run,
 )
 from raygrid.settlement.evidence import AuditReport, Difference

@@ -13,7 +13,7 @@ import pytest
 from actors.cluster import Cluster, ClusterOptions
 from actors.placement import PlacementPolicy
 from actors.reproduce import ReproduceOptions, WarmMarkets, clearing_record, reproduce
-from actors.simulate import Session
+from actors.session import Session
 from raygrid import cli
 from raygrid.errors import InputError
 from raygrid.market.clearing import ClearingResult

@@ -14,11 +14,12 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from actors.errors import LostStateError
 from actors.failure import FailureDecision, FailurePolicy, is_mendable
 from actors.link import LinkError
 from actors.log import RoundLog
 from actors.operator import NetworkOperatorActor, OperatorData
-from actors.prosumer import HostData, LostStateError, OutOfStepError, ProsumerActor
+from actors.prosumer import HostData, OutOfStepError, ProsumerActor
 from raygrid.grid.limits import empty_rows
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.messages import Aggregate, PriceMessage, RoundOutcome

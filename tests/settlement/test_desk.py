@@ -13,7 +13,7 @@ import pytest
 from raygrid.errors import EndedShortError, InputError
 from raygrid.settlement.audit import RunRecords, audit
 from raygrid.settlement.chain.identity import IDENTITY_FILE
-from raygrid.settlement.desk import SettledRun, SettlementDesk, public_name, unsettled_run
+from raygrid.settlement.desk import SettledRun, SettlementDesk, unsettled_run
 from raygrid.settlement.evidence import AuditReport
 from raygrid.settlement.history import History
 from raygrid.settlement.plan import Registry
@@ -184,4 +184,3 @@ def test_unsettled_trades_say_why() -> None:
     assert statuses(done) == {"unsettled": len(trades)}
     assert done.summary.failed == len(trades)
     assert done.summary.chain == "http://node:8545"
-    assert public_name("embedded") == "embedded"
