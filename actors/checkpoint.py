@@ -36,6 +36,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, path: Path, digest: bytes, limit_bytes: int = LOG_BYTES) -> None:
+        self._path = path
         self._stream = path.open("xb", buffering=0)
         self._room = limit_bytes
         self._write(_MAGIC + digest)
@@ -57,12 +58,21 @@ class CheckpointWriter:
         for buses, message in zip(host_buses, outcome.messages, strict=True):
             pi[buses] = message.pi_kw
         # One message for all buses serves any placement.
-        data = encode_outcome(replace(outcome, messages=(replace(first, pi_kw=pi),)))
+        self.put(replace(outcome, messages=(replace(first, pi_kw=pi),)))
+
+    def put(self, outcome: RoundOutcome) -> None:
+        """Note a round of an earlier checkpoint, which has one message for all buses."""
+        data = encode_outcome(outcome)
         self._write(_SIZE.pack(len(data)) + data)
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+    def discard(self) -> None:
+        """Close and remove the file: the clearing has come to its end."""
+        self.close()
+        self._path.unlink()
 
     def _write(self, data: bytes) -> None:
         self._room -= len(data)

@@ -171,9 +171,11 @@ class RayMarket:
             Ray failed more often than the policy bears.
         """
 
+        n_buses = self.case.network.n_buses
+
         def note(outcome: RoundOutcome) -> None:
             if checkpoint is not None:
-                checkpoint.add(outcome, self._crew.host_buses, self.case.network.n_buses)
+                checkpoint.add(outcome, self._crew.host_buses, n_buses)
             self._metrics.observe(outcome)
             if on_round is not None:
                 on_round(outcome)
@@ -186,7 +188,10 @@ class RayMarket:
         with self._exchange as exchange:
             exchange.prepare()
             if checkpoint is not None:
-                checkpoint.add(exchange.open(), self._crew.host_buses, self.case.network.n_buses)
+                for outcome in past:
+                    checkpoint.put(outcome)
+                if not past:
+                    checkpoint.add(exchange.open(), self._crew.host_buses, n_buses)
             self._last = clear(self.case, options, exchange, note)
         return self._last
 

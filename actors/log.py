@@ -49,7 +49,7 @@ class RoundLog:
     @property
     def is_complete(self) -> bool:
         """Whether all rounds from the first are still here."""
-        return 0 in self._outcomes
+        return 0 in self._outcomes and len(self._outcomes) == max(self._outcomes) + 1
 
     def done(self, host: int) -> Sequence[PriceMessage]:
         """Messages of all finished rounds to one host, in order."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from actors.checkpoint import CheckpointWriter, read_checkpoint
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
@@ -22,12 +24,11 @@ from raygrid.grid.ptdf import ptdf
 from raygrid.market.clearing import (
     ClearingResult,
     ClearingStatus,
-    IterationRecord,
 )
 from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS, MatchedMarket, match_trades
 from raygrid.market.messages import RoundOutcome
 from raygrid.results import frames
-from raygrid.results.files import RunStatus
+from raygrid.results.files import CHECKPOINT, SCENARIO, RunStatus
 from raygrid.results.folder import check_writable
 from raygrid.results.progress import ProgressLine
 from raygrid.results.reader import RunReader
@@ -79,6 +80,8 @@ class SimulateOptions:
     chain : str or None
         Where trades settle: 'embedded', 'anvil', 'hardhat', the URL of a node, 'none'; None leaves
         it to the scenario.
+    resume : Path or None
+        Folder of a run whose driver died during the clearing: its scenario, and its rounds so far.
     """
 
     scenario: str | Path
@@ -92,6 +95,7 @@ class SimulateOptions:
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     central: bool | None = None
     chain: str | None = None
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,11 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         If Ray failed for good.
     """
     started = perf_counter()
+    source, past = options.scenario, list[RoundOutcome]()
+    if options.resume is not None:
+        source, past = _interrupted(options.resume)
     scenario, base_dir = load_scenario(
-        options.scenario,
+        source,
         settings=options.settings,
         agents=options.agents,
         periods=options.periods,
@@ -206,7 +213,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
                 with session.market(case, placement) as market:
                     run = _Run(scenario, market.case, writer, tell)
                     run.write_case(market)
-                    run.clear(market)
+                    run.clear(market, past)
                     run.weigh(market)
                 if settling is None:
                     run.note(unsettled)
@@ -226,6 +233,24 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
                 total=perf_counter() - started,
             )
             return run.finish(placement.n_hosts, seconds)
+
+
+def _scenario_digest(run: Path) -> bytes:
+    """What a checkpoint knows its scenario by."""
+    return sha256((run / SCENARIO).read_bytes()).digest()
+
+
+def _interrupted(run: Path) -> tuple[Path, list[RoundOutcome]]:
+    """Scenario and rounds of a run that is to be resumed."""
+    reader = RunReader(run, allow_unfinished=True)
+    if reader.status.finished:
+        raise InputError(
+            "the run has come to its end",
+            str(reader.path),
+            "nothing is left to resume; 'raygrid settle' repeats its settlement",
+        )
+    rounds = read_checkpoint(reader.path / CHECKPOINT, _scenario_digest(reader.path))
+    return reader.path / SCENARIO, rounds
 
 
 class _Run:
@@ -259,9 +284,13 @@ class _Run:
         for name, records in zip(names, market.write_population(*folders), strict=True):
             self._writer.add_parts(name, records)
 
-    def clear(self, market: RayMarket) -> None:
+    def clear(self, market: RayMarket, past: Sequence[RoundOutcome] = ()) -> None:
         """Clear, and write everything that the hosts hold while they are there."""
-        records: list[IterationRecord] = []
+        records = [outcome.record for outcome in past if outcome.record is not None]
+        if past:
+            self._notes.append(f"resumed after round {len(records)} of an earlier run")
+        path = self._writer.path
+        checkpoint = CheckpointWriter(path / CHECKPOINT, _scenario_digest(path))
         with ProgressLine() as line:
 
             def on_round(outcome: RoundOutcome) -> None:
@@ -270,8 +299,11 @@ class _Run:
                     line.update(outcome.record, outcome.mean_price_per_kwh)
 
             try:
-                self.result = market.clear(clearing_options(self._scenario), on_round)
+                options = clearing_options(self._scenario)
+                self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
+                checkpoint.discard()
             finally:
+                checkpoint.close()
                 self._writer.write_table("convergence", frames.convergence_table(records))
         self._notes += [f"mended during the clearing: {text}" for text in market.failures]
         self._notes += self.result.notes

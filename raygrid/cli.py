@@ -23,7 +23,7 @@ from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, CHAIN, OUT, SETTINGS
 from raygrid.commands.settlement import audit, settle
 from raygrid.commands.study import study
-from raygrid.errors import ExitCode, RaygridError
+from raygrid.errors import ExitCode, InputError, RaygridError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -91,7 +91,7 @@ def _write_bug_log() -> str:
 
 
 @cli.command()
-@click.argument("scenario", default="community")
+@click.argument("scenario", required=False)
 @click.option("--agents", type=int, help="Number of prosumers.")
 @ACTORS
 @click.option("--periods", type=int, help="Periods of the horizon.")
@@ -103,9 +103,15 @@ def _write_bug_log() -> str:
 )
 @OUT
 @click.option("--quiet", is_flag=True, help="Print nothing but the run's folder.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with the clearing of a run that was killed, into a new run.",
+)
 @SETTINGS
 def simulate(
-    scenario: str,
+    scenario: str | None,
     agents: int | None,
     actors: str,
     periods: int | None,
@@ -115,6 +121,7 @@ def simulate(
     central: bool | None,
     out: Path,
     quiet: bool,
+    resume: Path | None,
     settings: tuple[str, ...],
 ) -> int:
     """Clear a day of SCENARIO's market on Ray and write the run.
@@ -129,9 +136,18 @@ def simulate(
     from raygrid.results.files import RunStatus
     from raygrid.results.progress import summary_text
 
+    if resume is not None and (scenario, agents, periods, seed, settings) != (
+        None, None, None, None, (),
+    ):  # fmt: skip
+        raise InputError(
+            "a resumed run keeps its scenario",
+            "--resume",
+            "leave SCENARIO, --agents, --periods, --seed and --set away",
+        )
     run = run_simulate(
         SimulateOptions(
-            scenario=scenario,
+            scenario=scenario or "community",
+            resume=resume,
             out=out,
             command=shlex.join(["raygrid", *sys.argv[1:]]),
             settings=settings,

@@ -17,6 +17,8 @@ SUMMARY = "summary.json"
 SCENARIO = "scenario.resolved.yaml"
 PTDF = "ptdf.npz"
 REPORT = "report.html"
+CHECKPOINT = "checkpoint.bin"
+"""Rounds of a clearing that has not ended; gone once it has."""
 
 
 class RunStatus(StrEnum):
