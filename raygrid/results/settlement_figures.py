@@ -108,10 +108,12 @@ def volume(data: RunData) -> Figure:
         )  # fmt: skip
         x, y = steps(edges, values)
         axes.band(x, np.zeros(len(x)), y, colour, 0.85)
-    mean = f", {number(value.sum() / energy.sum())} {data.currency}/kWh on average"
+    mean = ""
+    if energy.sum():
+        mean = f", {number(value.sum() / energy.sum())} {data.currency}/kWh on average"
     caption = (
         f"The {what} move {number(float(energy.sum()), 5)} kWh for "
-        f"{number(float(value.sum()), 4)} {data.currency}{mean if energy.sum() else ''}."
+        f"{number(float(value.sum()), 4)} {data.currency}{mean}."
     )
     return Figure("volume", title, canvas.render(), caption)
 

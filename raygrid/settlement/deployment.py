@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 
 from raygrid.errors import EndedShortError, InputError
 from raygrid.settlement import contract
-from raygrid.settlement.chain.base import Chain, ChainKind
+from raygrid.settlement.chain.base import Chain, ChainError, ChainKind
 from raygrid.settlement.chain.identity import (
     IDENTITY_FILE,
     ChainIdentity,
@@ -120,6 +121,7 @@ class Deployment:
     ) -> None:
         self.settings = settings
         self._first_block: int | None = None
+        self._was_restarted = False
         self.journal = Journal(settings.folder / JOURNAL_FILE)
         try:
             chain = open_it(settings.chain, settings.folder)
@@ -173,6 +175,10 @@ class Deployment:
 
     def close(self) -> None:
         """Close chain and journal; a node that was started for this run ends."""
+        if self._was_restarted and hasattr(self, "ledger"):
+            # Begun without a saved state it has another genesis block, and all of the journal.
+            with suppress(ChainError, InputError):
+                save_identity(identify(self.chain, self.ledger.address), self.settings.folder)
         self.chain.close()
         self.journal.close()
 
@@ -234,6 +240,7 @@ class Deployment:
         """Start a node of ours anew after its death, with the state that it last saved."""
         chain = self.chain
         chain.node.start()  # type: ignore[attr-defined]
+        self._was_restarted = True
         return chain
 
     def _recover(self, identity: ChainIdentity | None) -> None:

@@ -254,6 +254,10 @@ class SettlementDesk:
         verification = Verification(accepted, traded, self._park.tolerance)
         return _Day(delivery, day, verification, planned)
 
+    def outcomes(self) -> list[BatchOutcome]:
+        """What became of all batches so far."""
+        return [outcome for day in self._days for outcome in day.outcomes]
+
     def finish(self, trades: pa.Table) -> SettledRun:
         """The tables and figures of all days settled so far.
 
@@ -273,7 +277,7 @@ class SettlementDesk:
             for day in self._days
         ]
         trades = settled_trades(trades, days)
-        outcomes = [outcome for day in self._days for outcome in day.outcomes]
+        outcomes = self.outcomes()
         tables = {
             "trades": trades,
             "participants": participants.table(),

@@ -213,18 +213,23 @@ class SettlementEngine:
             return [by_id[k] for k, s in states().items() if s == PeriodState(None, None)]
 
         def unsettled() -> list[EncodedBatch]:
-            known = states()
+            ours = (by_id[k].commitment for k in by_id)
             return [
-                by_id[k] for k, state in known.items() if state.commitment == by_id[k].commitment
+                by_id[k]
+                for (k, state), commitment in zip(states().items(), ours, strict=True)
+                if state.record is None and state.commitment in (None, commitment)
             ]
 
-        if by_id:
+        def supported() -> None:
+            """Escrows hold what is due and readings are committed, also after a chain lost some."""
             if needs is not None:
-                known = self._deployment.sender.ask(states)
-                open_ones = [by_id[k].planned for k, state in known.items() if not state.record]
-                self.fund(needs(open_ones))
+                open_ones = self._deployment.sender.ask(unsettled)
+                self.fund(needs([batch.planned for batch in open_ones]))
             self._stages.complete(uncommitted, self._commit_jobs)
-            self._stages.complete(unsettled, self._settle_jobs)
+
+        if by_id:
+            supported()
+            self._stages.complete(unsettled, self._settle_jobs, before=supported)
         outcomes = self.read_back(encoded)
         self.seconds += perf_counter() - started
         return outcomes

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 from raygrid.settlement.chain.base import Chain, ChainDownError, ChainError, ChainSlowError, Fees
@@ -142,13 +142,24 @@ class Sender:
         ChainDownError, ChainSlowError
             As `run`.
         """
-        nonces = self.ask(self._nonces)
-        flights = Flights(self._confirmations, self._window)
-        for entry in self.journal.entries:
-            if entry.nonce >= nonces.get(entry.sender, 0):
+        done = []
+        for part in self.ask(self._late):
+            flights = Flights(self._confirmations, self._window)
+            for entry in part:
                 flights.add(entry)
-        self._carry(flights, iter(()))
-        return flights.all()
+            self._carry(flights, iter(()))
+            done += flights.all()
+        return done
+
+    def _late(self) -> list[list[JournalEntry]]:
+        """What the chain lacks of the journal, cut where the sender changes.
+
+        One sender's nonces keep its transactions in order; a chain may put another's first, and a
+        deposit before the registration of its account would be lost.
+        """
+        nonces = self._nonces()
+        late = [e for e in self.journal.entries if e.nonce >= nonces[e.sender]]
+        return [list(part) for _, part in groupby(late, key=lambda entry: entry.sender)]
 
     def _carry(self, flights: Flights, entries: Iterator[JournalEntry]) -> None:
         patience = _Patience(self._policy)
@@ -219,13 +230,20 @@ class Sender:
             if self._reopen is not None and self._has_died(problem):
                 self.chain = self._reopen()
                 # It may have lost its last blocks, and with them what was final before.
-                nonces = self._nonces()
-                late = [e.raw for e in self.journal.entries if e.nonce >= nonces[e.sender]]
-                self.chain.send_raw(late)
+                for part in self._late():
+                    self.chain.send_raw([entry.raw for entry in part])
+                    self._await(part[-1])
             elif problem is None and resends > 1 and not self.chain.is_local:
                 self._raise_fees(flights, flights.of(FlightStatus.UNSENT))
         except (ChainDownError, ChainSlowError):
             return  # the next look says so again, and the policy counts
+
+    def _await(self, entry: JournalEntry) -> None:
+        """Wait until a sender's nonces up to this one are used, as long as the policy bears."""
+        patience = _Patience(self._policy)
+        while self.chain.nonce(entry.sender) <= entry.nonce:
+            if patience.decide(False) is not RetryDecision.WAIT:
+                return
 
     def _has_died(self, problem: ChainError | None) -> bool:
         """Whether a node of ours is gone, which waiting does not mend."""

@@ -81,6 +81,7 @@ class Stages:
         self,
         missing: Callable[[], Sequence[_Item]],
         jobs: Callable[[Sequence[_Item]], Iterable[Job]],
+        before: Callable[[], None] | None = None,
     ) -> Sequence[_Item]:
         """Send until nothing is missing, or nothing helps.
 
@@ -90,6 +91,8 @@ class Stages:
             What the chain lacks.
         jobs : callable
             Transactions that add it.
+        before : callable, optional
+            Called before it is planned a second time: what it rests on may have gone as well.
 
         Returns
         -------
@@ -110,6 +113,8 @@ class Stages:
                 if todo and least is not None:
                     # What is on its way already must not be planned a second time.
                     self.replay()
+                    if before is not None:
+                        before()
                     todo = self._sender.ask(missing)
                 if not todo:
                     return todo

@@ -19,6 +19,7 @@ from typing import IO
 
 from raygrid.errors import InputError
 from raygrid.files import data_root
+from raygrid.results.files import write_atomically
 from raygrid.settlement.chain.base import LOCAL_GAS_LIMIT, ChainDownError, ChainError
 from raygrid.settlement.chain.locking import FolderLock
 
@@ -242,6 +243,22 @@ def is_whole(state: Path) -> bool:
     return True
 
 
+def keep_one_genesis(state: Path) -> None:
+    """Drop the blocks 0 that restarts left in an Anvil state beside the chain's own.
+
+    Each start makes a block 0 of its own, which stays beside the one that is loaded; both are
+    written, and the next start takes either. The chain's own is the oldest.
+    """
+    content = json.loads(state.read_bytes())
+    genesis = [block for block in content["blocks"] if int(block["header"]["number"], 16) == 0]
+    if len(genesis) < 2:
+        return
+    own = min(genesis, key=lambda block: int(block["header"]["timestamp"], 16))
+    others = [id(block) for block in genesis if block is not own]
+    content["blocks"] = [block for block in content["blocks"] if id(block) not in others]
+    write_atomically(state, lambda file: file.write(json.dumps(content).encode()))
+
+
 def start_anvil(
     folder: Path | None, *, read_only: bool = False, state_interval_s: int = STATE_INTERVAL_S
 ) -> Node:
@@ -289,6 +306,11 @@ def start_anvil(
             # Anvil was killed while it wrote. What it had is lost: it starts anew, and the
             # missing contract then says so.
             state.replace(state.with_suffix(".damaged"))
+        if state is not None and state.exists():
+            # Also before an audit: the chain stays the same, and a folder that cannot be
+            # written has had no second start.
+            with contextlib.suppress(OSError):
+                keep_one_genesis(state)
         if read_only:
             arguments += ["--load-state", str(state)]
         elif state is not None:
