@@ -23,8 +23,9 @@ from raygrid.market.trades import sparse_trades
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.kernels import solve_rows
 from raygrid.prosumer.local import LocalSolver
+from raygrid.prosumer.packed import ShapedProfile
 from raygrid.prosumer.population import GridConnection, Population
-from raygrid.prosumer.valuation import dual_value, welfare_rate
+from raygrid.prosumer.valuation import best_value, welfare_rate
 
 N_PERIODS = 2
 
@@ -110,7 +111,9 @@ def warm_up(part: Part) -> None:
     )
     Projection(rows, np.ones(2)).project(np.ones((2, N_PERIODS)))
     welfare_rate(people, Dispatch(*(zeros for _ in fields(Dispatch))))
-    dual_value(people, 0, 2, zeros, zeros, 1.0)
+    best_value(people, zeros, 1.0)
+    shape = ShapedProfile(zeros, np.zeros(2, dtype=np.int32), zeros[0])
+    shape.values(0, 2)
     load_matching()
 
 

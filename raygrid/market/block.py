@@ -34,7 +34,7 @@ from raygrid.prosumer.limits import injection_range
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import ROWS_AT_A_TIME, GridConnection, Prosumers
 from raygrid.prosumer.sums import add_by_bus
-from raygrid.prosumer.valuation import best_stored_value, dual_value, welfare_rate
+from raygrid.prosumer.valuation import best_value, welfare_rate
 
 KEPT_VALUES = 1_000_000
 """A block of at most this many values p keeps its solved dispatch rather than solving again."""
@@ -389,9 +389,7 @@ class ProsumerBlock:
         for start, stop in self.chunks():
             rows = self.population.rows(start, stop)
             price = price_per_kwh[self.bus_row[start:stop]]
-            stored = best_stored_value(rows, price, self.period_hours)
-            values = dual_value(rows, 0, stop - start, price, stored, self.period_hours)
-            total += int(quantise(values).sum())
+            total += int(quantise(best_value(rows, price, self.period_hours)).sum())
         if self.grid is not None:
             gain = grid_dual_value(self.grid, price_per_kwh[self.slack_row])
             total += int(quantise(np.float64(min(gain, UNLIMITED_KW))))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from raygrid.arrays import FloatArray
+from raygrid.prosumer.arbitrage import arbitrage_value
 from raygrid.prosumer.compiled import compiled, frozen_view, inner
 from raygrid.prosumer.dispatch import Dispatch
-from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import Population, Prosumers
 from raygrid.prosumer.units import kernel_profiles, kernel_units
-
-PULL = 1e-6
-"""Slope of the pull to zero power, over a battery's range, as a part of the price."""
 
 
 def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
@@ -130,13 +128,12 @@ def dual_value(
     return rates
 
 
-def best_stored_value(
+def best_value(
     population: Population, price_per_kwh: FloatArray, period_hours: float
 ) -> FloatArray:
-    """Value of a stored kWh at which `dual_value` is the prosumer's own optimum at given prices.
+    """Each prosumer's ``max_p sum_t lambda p - f(p)`` over the horizon, batteries included.
 
-    The battery's own problem is linear; it is solved by the path method with a pull to zero power
-    that is too weak to matter.
+    At given prices its devices have nothing to do with each other.
 
     Parameters
     ----------
@@ -149,20 +146,14 @@ def best_stored_value(
 
     Returns
     -------
-    (n, T) float64
-        mu [currency/kWh]; 0 without battery.
+    (n,) float64
+        Rates summed over the periods [currency/h]; dt times them is money.
     """
-    value = np.zeros(price_per_kwh.shape)
-    own = np.flatnonzero(population.has_battery)
-    if not len(own):
-        return value
-    people, price = population.take(own), price_per_kwh[own]
-    level = np.abs(price).max(axis=1)
-    pull = PULL * np.where(level > 0, level, 1.0) / (people.charge_max_kw + people.discharge_max_kw)
-    solver = LocalSolver(people, period_hours)
-    solved = solver.dispatch(0, len(own), price / pull[:, None], pull)
-    value[own] = solved.stored_value_per_kwh
-    return value
+    none = np.zeros(len(population))
+    others = replace(population, charge_max_kw=none, discharge_max_kw=none)
+    mu = np.zeros(price_per_kwh.shape)
+    rates = dual_value(others, 0, len(population), price_per_kwh, mu, period_hours)
+    return rates + arbitrage_value(population, price_per_kwh, period_hours)
 
 
 @inner
