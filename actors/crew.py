@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import monotonic, sleep
 from typing import Any
 
 from actors.cluster import ClusterResources
@@ -12,6 +11,7 @@ from actors.log import RoundLog
 from actors.operator import NetworkOperatorActor, OperatorData
 from actors.placement import Placement
 from actors.prosumer import HostData, ProsumerActor, Pulse
+from actors.roll import call_roll
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import EndedShortError, RaygridError
 from raygrid.grid.limits import empty_rows
@@ -25,6 +25,10 @@ SCHEDULE_TIMEOUT_S = 30.0
 """Longest wait without any actor becoming ready before the cluster counts as full."""
 REVIVE_TIMEOUT_S = 30.0
 """Longest wait for a dead actor's successor."""
+REPLACE_AFTER_S = 10.0
+"""Wait for Ray to start an actor anew elsewhere, where its machine is gone and CPUs are free."""
+SPREAD = "SPREAD"
+"""Ray's strategy that fills all machines evenly."""
 MAX_RESTARTS = 4
 """How often Ray starts a dead actor's process anew."""
 
@@ -87,14 +91,8 @@ class Crew:
 
         self.placement = placement
         self.on_one_node = len(resources.nodes) == 1
-        host_class: Any = ray.remote(ProsumerActor)
-        operator_class: Any = ray.remote(NetworkOperatorActor)
-        common = {"scheduling_strategy": "SPREAD", "max_restarts": MAX_RESTARTS}
-        self.hosts: list[Handle] = [
-            host_class.options(num_cpus=placement.num_cpus, **common).remote(placement.threads)
-            for _ in placement.seats
-        ]
-        self.operator: Handle = operator_class.options(num_cpus=0, **common).remote()
+        self.hosts = [self._hire_host(placement.num_cpus) for _ in placement.seats]
+        self.operator = self._hire_operator()
         self._opening: _Opening | None = None
         try:
             self._await_ready(resources, timeout_s)
@@ -251,7 +249,7 @@ class Crew:
         """
         import ray
 
-        pulses = self.take_pulses()
+        pulses = self._rally()
         restarted = tuple(
             k
             for k, (now, before) in enumerate(zip(pulses, self.pulses, strict=True))
@@ -323,29 +321,68 @@ class Crew:
 
     def take_pulses(self) -> list[Pulse]:
         """Ping everybody; a restarted actor is waited for."""
-        import ray
-        from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+        n = len(self.members)
+        pulses = call_roll(self.members, lambda _: [REVIVE_TIMEOUT_S] * n)
+        return [_there(pulse) for pulse in pulses]
 
-        deadline = monotonic() + REVIVE_TIMEOUT_S
-        pulses: list[Pulse] = []
-        for member in self.members:
-            while True:
-                try:
-                    pulses.append(
-                        ray.get(member.ping.remote(), timeout=max(deadline - monotonic(), 0.1))
-                    )
-                    break
-                except ActorUnavailableError:
-                    if monotonic() > deadline:
-                        raise EndedShortError(
-                            f"an actor did not come back within {REVIVE_TIMEOUT_S:.0f} s"
-                        ) from None
-                    sleep(0.1)
-                except (GetTimeoutError, RayActorError) as error:
-                    raise EndedShortError(
-                        "an actor died for good: " + str(error).splitlines()[0]
-                    ) from error
-        return pulses
+    def _rally(self) -> list[Pulse]:
+        """Ping everybody, and put others in the place of those who do not come back.
+
+        Ray starts a dead process anew, also elsewhere if its machine is gone, but only where the
+        CPUs that it asks for are free. A substitute takes none, so that it always finds a place:
+        beside those who answer, where rounds are slower from then on.
+        """
+        import ray
+
+        homes = [pulse.node_id for pulse in self.pulses]
+        needs = [self.placement.num_cpus] * len(self.hosts) + [0]
+
+        def patience_s(alive: frozenset[str]) -> list[float]:
+            free = ray.available_resources()  # type: ignore[no-untyped-call]
+            return [
+                REVIVE_TIMEOUT_S
+                if home in alive
+                else REPLACE_AFTER_S * (need <= free.get("CPU", 0.0))
+                for home, need in zip(homes, needs, strict=True)
+            ]
+
+        pulses = call_roll(self.members, patience_s)
+        silent = [k for k, pulse in enumerate(pulses) if pulse is None]
+        if silent:
+            nodes = sorted({pulse.node_id for pulse in pulses if pulse is not None})
+            nodes = nodes or [ray.get_runtime_context().get_node_id()]
+            for turn, k in enumerate(silent):
+                self._substitute(k, nodes[turn % len(nodes)])
+            members = [self.members[k] for k in silent]
+            found = call_roll(members, lambda _: [REVIVE_TIMEOUT_S] * len(silent))
+            for k, pulse in zip(silent, found, strict=True):
+                pulses[k] = pulse
+        return [_there(pulse) for pulse in pulses]
+
+    def _substitute(self, k: int, node: str) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ray.kill(self.members[k])
+        where = NodeAffinitySchedulingStrategy(node, soft=True)
+        if k < len(self.hosts):
+            self.hosts[k] = self._hire_host(0, where)
+        else:
+            self.operator = self._hire_operator(where)
+
+    def _hire_host(self, num_cpus: int, where: Any = SPREAD) -> Handle:
+        import ray
+
+        host_class: Any = ray.remote(ProsumerActor)
+        options = {"scheduling_strategy": where, "max_restarts": MAX_RESTARTS}
+        return host_class.options(num_cpus=num_cpus, **options).remote(self.placement.threads)
+
+    def _hire_operator(self, where: Any = SPREAD) -> Handle:
+        import ray
+
+        operator_class: Any = ray.remote(NetworkOperatorActor)
+        options = {"scheduling_strategy": where, "max_restarts": MAX_RESTARTS}
+        return operator_class.options(num_cpus=0, **options).remote()
 
     def _await_ready(self, resources: ClusterResources, timeout_s: float) -> None:
         """Wait for the processes, as long as some become ready."""
@@ -364,3 +401,11 @@ class Crew:
                     f"{free.get('CPU', 0):g} of them free; wait, ask for fewer --actors, "
                     "or use a larger cluster"
                 )
+
+
+def _there(pulse: Pulse | None) -> Pulse:
+    if pulse is None:
+        raise EndedShortError(
+            f"an actor died for good, or did not come back within {REVIVE_TIMEOUT_S:.0f} s"
+        )
+    return pulse

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
 
 from actors.errors import LostStateError
 from actors.link import Door, DoorAddress, Link
-from actors.prosumer import OutOfStepError, Pulse, take_pulse
+from actors.prosumer import OutOfStepError, Pulse, node_id, take_pulse
 from actors.wire import decode_sums, encode_outcome, encode_prices
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows
@@ -64,7 +64,7 @@ class NetworkOperatorActor:
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
-        return take_pulse(self._incarnation)
+        return replace(take_pulse(self._incarnation), node_id=node_id())
 
     def load(self, data: OperatorData) -> None:
         """Take over the limits and load the compiled projection with one run of it."""

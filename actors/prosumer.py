@@ -58,12 +58,15 @@ class Pulse:
         Its resident memory, shared pages included [B].
     peak_bytes : int
         The most that this was since the process began [B].
+    node_id : str
+        Ray's name of the machine it runs on; empty in a process without Ray.
     """
 
     incarnation: str
     pid: int
     resident_bytes: int
     peak_bytes: int
+    node_id: str = ""
 
 
 def take_pulse(incarnation: str) -> Pulse:
@@ -75,6 +78,13 @@ def take_pulse(incarnation: str) -> Pulse:
         resident = 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Pulse(incarnation, os.getpid(), resident, peak)
+
+
+def node_id() -> str:
+    """Ray's name of the machine that this actor runs on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class ProsumerActor:
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
-        return take_pulse(self._incarnation)
+        return replace(take_pulse(self._incarnation), node_id=node_id())
 
     def survey(self, recipe: SurveyedRecipe) -> Survey:
         """Build this host's part of a case that nobody has surveyed, and survey it.
