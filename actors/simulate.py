@@ -16,6 +16,7 @@ from actors.checkpoint import CheckpointWriter, read_checkpoint
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
+from actors.preflight import check_shared
 from actors.prosumer import take_pulse
 from actors.session import Session, clearing_options
 from actors.settling import Settling, chain_of_run, participants_of, settlement_order
@@ -202,6 +203,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             notes=scenario.notes,
         )
         placement = session.plan(case, options.actors, tell)
+        check_shared(options.out, len(draft.community) * draft.n_periods, session.resources)
         with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))
             with ExitStack() as stack:

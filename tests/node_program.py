@@ -15,7 +15,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -55,6 +55,8 @@ def main(address: str, hosts: int, event: str = "", value: str = "") -> None:
                     os.kill(market.pulses[-1].pid, signal.SIGKILL)
                 elif event == "kill":
                     os.kill(int(value), signal.SIGKILL)
+                    # What stands on a raylet goes some time after it.
+                    sleep(3.0)
                 elif event == "run":
                     subprocess.run(shlex.split(value), check=True)
 

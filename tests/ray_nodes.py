@@ -149,3 +149,21 @@ def ray_worker(
     ]  # fmt: skip
     with started(arguments, python, folder / f"{name}.log", prefix, **variables) as process:
         yield process
+
+
+def raylet_of(node: subprocess.Popen[bytes]) -> int:
+    """Process id of the raylet that a node's `ray start` has started.
+
+    Parameters
+    ----------
+    node : subprocess.Popen
+        From `ray_worker`.
+    """
+    children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+    found = [
+        int(child)
+        for child in children
+        if Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet")
+    ]
+    assert len(found) == 1, found
+    return found[0]

@@ -172,6 +172,12 @@ def test_results_folder_that_cannot_be_written(refused, folder):
     assert "runs/tiny: results cannot be written" in refused(*simulate(folder))
 
 
+def test_results_in_object_storage(refused, folder):
+    line = refused("simulate", str(folder), "--out", "s3://bucket/runs")
+    assert "--out s3:/bucket/runs/tiny: a run replaces its files atomically" in line
+    assert "mount it and name the folder" in line
+
+
 def test_address_that_does_not_answer(refused, folder, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

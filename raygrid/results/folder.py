@@ -16,6 +16,8 @@ from raygrid.results import provenance
 from raygrid.results.files import MANIFEST, RunStatus, json_text, write_atomically
 from raygrid.schemas import SCHEMA_VERSION
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""'s3://bucket/runs', of which a path keeps one slash."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -27,6 +29,12 @@ def check_writable(out: Path) -> None:
     InputError
         If `out`, or the nearest folder above it that exists, takes no new file.
     """
+    if _ADDRESS.match(str(out)):
+        raise InputError(
+            "a run replaces its files atomically, which object storage cannot",
+            f"--out {out}",
+            "mount it and name the folder, or copy the run when it is finished",
+        )
     try:
         folder = out.absolute()
         while not folder.exists() and folder != folder.parent:

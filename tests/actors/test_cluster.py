@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import socket
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import ray
@@ -14,11 +16,14 @@ import raygrid
 from actors.cluster import (
     LOCAL,
     ClusterOptions,
+    ClusterOrigin,
+    ClusterResources,
+    NodeResources,
     connect,
     probe,
     resolve_address,
 )
-from actors.preflight import NodeVersions, check_versions
+from actors.preflight import NodeVersions, check_shared, check_versions
 from raygrid.errors import EndedShortError, ExitCode, InputError
 
 
@@ -115,3 +120,38 @@ def test_a_ray_that_does_not_come_up_in_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(EndedShortError, match="a local Ray: Ray did not start: The current node"):
         connect(ClusterOptions(address=LOCAL))
+
+
+def resources_of(*cpus: int) -> ClusterResources:
+    nodes = tuple(NodeResources(f"n{k}", f"10.0.0.{k}", c, 1 << 30) for k, c in enumerate(cpus))
+    return ClusterResources(ClusterOrigin.JOINED, ray.__version__, nodes)
+
+
+def test_a_part_of_a_cluster() -> None:
+    whole = resources_of(4, 2, 8)
+    assert [node.cpus for node in whole.at_most(5).nodes] == [4, 1, 0]
+    assert whole.at_most(None) == whole
+    assert whole.at_most(14) == whole
+    with pytest.raises(InputError, match=r"15 CPUs: the cluster has 14 CPUs on 3 node\(s\); ask"):
+        whole.at_most(15)
+
+
+def test_a_folder_need_not_be_shared_by_one_node_or_for_a_small_run(tmp_path: Path) -> None:
+    check_shared(tmp_path, 10**9, resources_of(2))
+    check_shared(tmp_path, 1000, resources_of(2, 2))
+
+
+def test_a_large_run_needs_a_folder_that_all_nodes_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def ask(function: Any, resources: ClusterResources, _: float) -> list[Any]:
+        looked.extend(str(path) for path in tmp_path.iterdir())
+        return [function(resources.nodes[0].address), (resources.nodes[1].address, False)]
+
+    monkeypatch.setattr("actors.preflight._ask_every_node", ask)
+    with pytest.raises(InputError, match=r"node 10\.0\.0\.1: the prosumer hosts"):
+        check_shared(tmp_path / "new" / "runs", 10**9, resources_of(2, 2))
+    assert len(looked) == 1
+    assert list(tmp_path.iterdir()) == []
