@@ -122,9 +122,9 @@ class JobsClient:
         with only_address(self.address), self._explained():
             from ray.job_submission import JobSubmissionClient
 
-            # It tells of every upload; so do we, where it matters.
-            logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.ERROR)
-            logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
+            # They tell of every upload.
+            for name in ("dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
+                logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
             self._client: Any = JobSubmissionClient(self.address)
 
     def check_versions(self) -> None:

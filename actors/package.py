@@ -13,7 +13,7 @@ from raygrid.files import data_root
 
 PACKAGES = ("raygrid", "actors")
 """The importable folders of a wheel."""
-DATA_FOLDERS = ("scenarios",)
+DATA_FOLDERS = ("scenarios", "contracts/artifacts")
 """Folders of data that a wheel holds inside `raygrid` and a checkout beside it."""
 
 _UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -51,7 +51,8 @@ def stage_package(folder: Path, wheel: Path | None = None) -> list[Path]:
         for name in DATA_FOLDERS:
             target = folder / "raygrid" / name
             if not target.exists():
-                shutil.copytree(data_root(name), target, ignore=_UNWANTED)
+                root, _, inside = name.partition("/")
+                shutil.copytree(data_root(root) / inside, target, ignore=_UNWANTED)
     return [folder / name for name in PACKAGES]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from raygrid.files import scenario_path
 from tests.ray_nodes import Head, clean_environment, ray_head, ray_worker, raylet_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,6 +113,20 @@ def test_a_job_and_its_results(nodes: Nodes, tmp_path: Path) -> None:
     (there,) = pack.folders_of(Path("/tmp/raygrid-jobs") / job[0], job[0])
     assert there.name == folder.name
     assert "is no such job" in nodes.run("-m", "raygrid", "jobs", "stop", "x", *address, code=2)
+
+
+def test_a_study_as_a_job(nodes: Nodes, tmp_path: Path) -> None:
+    shutil.copytree(Path(scenario_path("tiny")).parent, tmp_path / "own")
+    study = tmp_path / "pair.yaml"
+    study.write_text(
+        "name: pair\nscenarios: [own]\nsettings: {results.powerflow: false}\n"
+        "axes: {market.rho: [0.1, 0.2]}\npoints: [{actors: 1}]\nconcurrency: 2\ncentral: false\n"
+    )
+    shown = nodes.run(
+        "-m", "raygrid", "study", str(study), "--address", nodes.head.dashboard, "--wait"
+    )
+    assert "[2/2] tiny" in shown
+    assert "failed" not in shown
 
 
 def test_a_token_that_is_another(nodes: Nodes) -> None:

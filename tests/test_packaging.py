@@ -184,6 +184,16 @@ def test_wheel_holds_code_and_data_and_nothing_else(wheel: Path) -> None:
     assert {"LICENSE", "NOTICE", "entry_points.txt"} <= {Path(n).name for n in info}
 
 
+def test_a_job_gets_what_the_wheel_holds(wheel: Path, tmp_path: Path) -> None:
+    from actors.package import stage_package
+
+    stage_package(tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+    staged = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert staged >= inside
+
+
 def test_found_from_a_checkout() -> None:
     check_report(json.loads(run(sys.executable, "-c", REPORT, cwd=ROOT)), ROOT)
 
