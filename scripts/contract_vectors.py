@@ -76,6 +76,10 @@ def cases() -> Iterator[Case]:
         [(0, 1, 1, 500, 500), (0, 1, 1, 499, 499), (0, 1, 1, -500, -500), (0, 1, 1, -501, -501)],
         [4, -4],
     )
+    yield case("halves at one price", [(0, 1, 1, 500, 500), (0, 1, 3, 500, 500)], [4, -4])
+    yield case(
+        "halves at two prices", [(0, 1, 1, 500, 1500), (0, 1, 1, 1499, 499)], [2, -2], network=9
+    )
     yield case("a negative price", [(0, 1, 1500, -3333, -3333)], [1500, -1500])
     yield case("prices of either sign", [(0, 2, 700, 9, 9), (1, 2, 800, -7, -7)], [700, 800, -1500])
     yield case("a surplus of the network", [(0, 1, 1000, 100, 250)], [1000, -1000])
@@ -87,6 +91,9 @@ def cases() -> Iterator[Case]:
         network=129,
     )
     yield case("at the tolerance", [(0, 1, 1000, half, half)], [1030, -990])
+    yield case("at the tolerance from above", [(0, 1, 1000, half, half)], [971, -1030])
+    yield case("past it from above", [(0, 1, 1000, half, half)], [970, -1000])
+    yield case("past it from above, bought", [(0, 1, 1000, half, half)], [1000, -970])
     yield case(
         "past the tolerance", [(0, 1, 1000, half, half), (2, 3, 5, 1, 1)], [1031, -990, 5, -5]
     )

@@ -32,8 +32,13 @@ def batches(draw: st.DrawFn) -> BatchInput:
     one_sided = draw(st.booleans()) and members > 1
     sellers = st.integers(0, members // 2 - 1) if one_sided else party
     buyers = st.integers(members // 2, members - 1) if one_sided else party
-    energy = st.one_of(st.integers(0, 5_000), st.integers(0, 2**40 - 1))
-    price = st.one_of(st.integers(-500_000, 500_000), st.integers(-(2**31), 2**31 - 1))
+    energy = st.one_of(st.integers(0, 9), st.integers(0, 5_000), st.integers(0, 2**40 - 1))
+    price = st.one_of(
+        st.integers(0, 500_000),
+        st.integers(-500_000, 500_000),
+        st.integers(-(2**31), 2**31 - 1),
+        st.builds(lambda k, d: 500 * k + d, st.integers(0, 40), st.sampled_from((-1, 0))),  # halves
+    )
     seller, buyer, energy_wh = (
         ints(draw(st.lists(of, min_size=count, max_size=count)))
         for of in (sellers, buyers, energy if draw(st.booleans()) else st.integers(0, 3_000))
