@@ -124,3 +124,11 @@ def test_refusals_are_told_in_words() -> None:
     assert decode_error(bytes.fromhex("4e487b71") + (17).to_bytes(32, "big")) == "Panic(17)"
     assert decode_error(b"") == "no reason given"
     assert decode_error(b"\1\2") == "0x0102"
+
+
+def test_gas_figures_in_the_readme_are_those_measured() -> None:
+    """contracts/snapshots is checked against the code by forge, the README against it here."""
+    text = (CONTRACTS / "README.md").read_text(encoding="utf-8")
+    for path in (CONTRACTS / "snapshots").glob("*.json"):
+        for name, gas in json.loads(path.read_text(encoding="utf-8")).items():
+            assert f"{int(gas):,}" in text, f"{name}: {gas}"
