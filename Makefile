@@ -13,7 +13,7 @@ STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
 
 AGENTS ?= 1000
 RUN_ARGS ?=
-BENCHMARKS ?= local_solver ray_iteration clearing placement simulate communication convergence scale
+BENCHMARKS ?= local_solver ray_iteration clearing placement simulate communication convergence scale settlement
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -27,6 +27,7 @@ from raygrid.settlement.chain.opening import open_chain
 from raygrid.settlement.journal import Journal, JournalEntry
 from raygrid.settlement.ledger import Ledger, created_address
 from raygrid.settlement.participants import Participants
+from raygrid.settlement.plan import PackingLimits
 from raygrid.settlement.policy import RetryPolicy
 from raygrid.settlement.readiness import find_token, load_keys
 from raygrid.settlement.rules import Tolerance
@@ -44,6 +45,8 @@ REMOTE_CONFIRMATIONS = 3
 REMOTE_WINDOW = 12
 """Nodes of public chains keep 16 waiting transactions of a sender for sure."""
 LOCAL_WINDOW = 64
+LOCAL_BATCH_BYTES = 900_000
+"""Anvil takes requests of up to 2 MB, in hexadecimal."""
 DEPLOY_TOKEN, DEPLOY_SETTLEMENT = "deploy:token", "deploy:settlement"
 
 
@@ -152,8 +155,10 @@ class Deployment:
         )
         self.stages = Stages(self.sender, policy)
         # A block gas limit bounds a transaction's too; half of it leaves room for others.
-        self.gas_limit = chain.gas_limit() // (1 if local else 2)
-        self.transaction_bytes = 120 * 1024
+        self.limits = PackingLimits(
+            chain.gas_limit() // (1 if local else 2),
+            alone_bytes=LOCAL_BATCH_BYTES if local else PackingLimits.alone_bytes,
+        )
         if self.settings.redeploy:
             self.journal.archive()
             (folder / IDENTITY_FILE).unlink(missing_ok=True)

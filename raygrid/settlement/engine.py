@@ -22,7 +22,7 @@ from raygrid.settlement.chain.keys import Role
 from raygrid.settlement.contract import NETWORK_ACCOUNT
 from raygrid.settlement.deployment import Deployment
 from raygrid.settlement.ledger import PeriodState
-from raygrid.settlement.plan import PackingLimits, PlannedBatch, batch_id, pack
+from raygrid.settlement.plan import PlannedBatch, batch_id, pack
 from raygrid.settlement.sender import Job
 
 MAX_COMMITMENTS = 500
@@ -254,10 +254,9 @@ class SettlementEngine:
 
     def _settle_jobs(self, batches: Sequence[EncodedBatch]) -> Iterator[Job]:
         sequence = self._deployment.sender.ask(self._ledger.next_sequence)
-        limits = PackingLimits(self._deployment.gas_limit, self._deployment.transaction_bytes)
         by_id = {batch.batch_id: batch for batch in batches}
         sized = ((b.planned, len(b.payload), settle_gas(b.planned)) for b in batches)
-        for carried in pack(sized, limits):
+        for carried in pack(sized, self._deployment.limits):
             part = [by_id[planned.batch_id] for planned in carried]
             yield Job(
                 f"settle:{sequence}",

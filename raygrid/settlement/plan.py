@@ -231,11 +231,15 @@ class PackingLimits:
     gas : int
         Gas, as `settle_gas` bounds it.
     bytes : int
-        Calldata [B]; nodes refuse transactions above 128 KiB unless told otherwise.
+        Calldata of several batches [B].
+    alone_bytes : int
+        Calldata of one batch by itself [B]; nodes of public chains refuse transactions above
+        128 KiB.
     """
 
     gas: int
     bytes: int = 120 * 1024
+    alone_bytes: int = 120 * 1024
 
 
 def pack(
@@ -263,11 +267,11 @@ def pack(
     carried: list[PlannedBatch] = []
     size = gas = 0
     for batch, its_bytes, its_gas in batches:
-        if its_bytes > limits.bytes or its_gas > limits.gas:
+        if its_bytes > limits.alone_bytes or its_gas > limits.gas:
             raise InputError(
                 f"a batch of {len(batch)} trades among {len(batch.input.readings_wh)} participants "
                 f"needs {its_bytes} B and up to {its_gas} gas, a transaction takes "
-                f"{limits.bytes} B and {limits.gas} gas",
+                f"{limits.alone_bytes} B and {limits.gas} gas",
                 f"period {batch.input.period}",
                 "use --chain embedded, which has no such limits, or fewer prosumers",
             )

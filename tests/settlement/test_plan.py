@@ -99,7 +99,7 @@ def test_packing_keeps_order_and_both_limits(
     items = [
         (PlannedBatch(k, batch.rows, batch.input), size, gas) for k, (size, gas) in enumerate(sizes)
     ]
-    packed = list(pack(items, PackingLimits(most_gas, most_bytes)))
+    packed = list(pack(items, PackingLimits(most_gas, most_bytes, most_bytes)))
     assert [b.batch_id for part in packed for b in part] == list(range(len(sizes)))
     for part in packed:
         assert sum(sizes[b.batch_id][0] for b in part) <= most_bytes
@@ -112,4 +112,4 @@ def test_packing_keeps_order_and_both_limits(
 def test_a_batch_that_fits_nowhere_is_one_line() -> None:
     batch = planned()[1][0]
     with pytest.raises(InputError, match=r"5 participants needs 200 B and up to 1 gas"):
-        list(pack([(batch, 200, 1)], PackingLimits(10, 100)))
+        list(pack([(batch, 200, 1)], PackingLimits(10, 100, 100)))
