@@ -19,7 +19,6 @@ from typing import IO
 
 from raygrid.errors import InputError
 from raygrid.files import data_root
-from raygrid.results.files import write_atomically
 from raygrid.settlement.chain.base import LOCAL_GAS_LIMIT, ChainDownError, ChainError
 from raygrid.settlement.chain.locking import FolderLock
 
@@ -243,20 +242,20 @@ def is_whole(state: Path) -> bool:
     return True
 
 
-def keep_one_genesis(state: Path) -> None:
-    """Drop the blocks 0 that restarts left in an Anvil state beside the chain's own.
+def genesis_arguments(state: Path | None) -> list[str]:
+    """Options with which Anvil makes the block 0 that its state has.
 
-    Each start makes a block 0 of its own, which stays beside the one that is loaded; both are
-    written, and the next start takes either. The chain's own is the oldest.
+    Each start makes a block 0, which stays beside the one that is loaded; both are written, and
+    the next start would take either. So they have to be the same.
     """
-    content = json.loads(state.read_bytes())
-    genesis = [block for block in content["blocks"] if int(block["header"]["number"], 16) == 0]
-    if len(genesis) < 2:
-        return
-    own = min(genesis, key=lambda block: int(block["header"]["timestamp"], 16))
-    others = [id(block) for block in genesis if block is not own]
-    content["blocks"] = [block for block in content["blocks"] if id(block) not in others]
-    write_atomically(state, lambda file: file.write(json.dumps(content).encode()))
+    if state is None or not state.exists():
+        return []
+    blocks = json.loads(state.read_bytes()).get("blocks", [])
+    headers = [block["header"] for block in blocks if int(block["header"]["number"], 16) == 0]
+    if not headers:
+        return []
+    gas_limit, timestamp = (int(headers[0][name], 16) for name in ("gasLimit", "timestamp"))
+    return ["--gas-limit", str(gas_limit), "--timestamp", str(timestamp)]
 
 
 def start_anvil(
@@ -296,7 +295,7 @@ def start_anvil(
     def command(port: int) -> list[str]:
         arguments = [
             program, "--host", LOOPBACK, "--port", str(port), "--quiet", "--no-cors",
-            "--hardfork", HARDFORK, "--gas-limit", str(gas_limit), "--order", "fifo",
+            "--hardfork", HARDFORK, "--order", "fifo",
             "--gas-price", "0", "--base-fee", "0", "--disable-min-priority-fee",
             "--prune-history", str(STATES_IN_MEMORY),
         ]  # fmt: skip
@@ -306,11 +305,7 @@ def start_anvil(
             # Anvil was killed while it wrote. What it had is lost: it starts anew, and the
             # missing contract then says so.
             state.replace(state.with_suffix(".damaged"))
-        if state is not None and state.exists():
-            # Also before an audit: the chain stays the same, and a folder that cannot be
-            # written has had no second start.
-            with contextlib.suppress(OSError):
-                keep_one_genesis(state)
+        arguments += genesis_arguments(state) or ["--gas-limit", str(gas_limit)]
         if read_only:
             arguments += ["--load-state", str(state)]
         elif state is not None:
