@@ -29,6 +29,7 @@ JITTERS_S = (0.0, 0.01, 0.03, 0.1)
 LATENCY_S = 0.02
 PATIENCE_S = 0.1
 RATE_BITS_PER_S = 1e6
+MAX_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def measure(
     results, traffic = [], []
     for seed in range(1, seeds + 1):
         staleness = Staleness(replace(channel, seed=seed), PATIENCE_S)
-        settings = replace(options, staleness=staleness)
+        settings = replace(options, staleness=staleness, max_iterations=MAX_ITERATIONS)
         exchange = local_exchange(case, settings, hosts)
         results.append(clear(case, settings, exchange))
         if exchange.lossy is not None:
