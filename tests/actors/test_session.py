@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors import simulate
+from actors import session as sessions
 from actors.cluster import Cluster, ClusterOptions, ClusterOrigin, ClusterResources
 
 NODELESS = ClusterResources(ClusterOrigin.STARTED, "0", ())
@@ -24,10 +24,10 @@ def join_others() -> None:
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the threads that ended Ray."""
     names: list[str] = []
-    monkeypatch.setattr(simulate, "connect", lambda _: Cluster(ClusterOrigin.STARTED))
+    monkeypatch.setattr(sessions, "connect", lambda _: Cluster(ClusterOrigin.STARTED))
     monkeypatch.setattr(Cluster, "resources", lambda _: NODELESS)
     monkeypatch.setattr(
-        simulate, "WarmUp", lambda: SimpleNamespace(wait=lambda: None, close=lambda: None)
+        sessions, "WarmUp", lambda: SimpleNamespace(wait=lambda: None, close=lambda: None)
     )
     stand_in = SimpleNamespace(shutdown=lambda: names.append(current_thread().name))
     monkeypatch.setitem(sys.modules, "ray", stand_in)
@@ -35,13 +35,13 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_ray_ends_with_the_session(ends: list[str]) -> None:
-    with simulate.Session(ClusterOptions(address="local")):
+    with sessions.Session(ClusterOptions(address="local")):
         assert not ends
     assert ends == [main_thread().name]
 
 
 def test_a_released_ray_ends_beside_and_once(ends: list[str]) -> None:
-    with simulate.Session(ClusterOptions(address="local")) as session:
+    with sessions.Session(ClusterOptions(address="local")) as session:
         session.release()
         join_others()
         assert ends == ["ray-shutdown"]
@@ -53,9 +53,9 @@ def test_what_cannot_be_loaded_ahead_is_left_to_its_user(
     ends: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matching = Event()
-    monkeypatch.setattr(simulate, "load_matching", matching.set)
+    monkeypatch.setattr(sessions, "load_matching", matching.set)
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
-    with simulate.Session(ClusterOptions(address="local"), ("no_such_library", "colorsys")):
+    with sessions.Session(ClusterOptions(address="local"), ("no_such_library", "colorsys")):
         join_others()
     assert "colorsys" in sys.modules
     assert matching.is_set()
@@ -66,7 +66,7 @@ def test_nothing_is_loaded_where_nothing_is_asked(
     ends: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matching = Event()
-    monkeypatch.setattr(simulate, "load_matching", matching.set)
-    with simulate.Session(ClusterOptions(address="local")):
+    monkeypatch.setattr(sessions, "load_matching", matching.set)
+    with sessions.Session(ClusterOptions(address="local")):
         join_others()
     assert not matching.is_set()
