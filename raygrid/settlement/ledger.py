@@ -64,10 +64,6 @@ class Ledger:
         """Number that the next batch must carry."""
         return self._ask_number("nextSequence()")
 
-    def is_paused(self) -> bool:
-        """Whether all but withdrawals is stopped."""
-        return bool(self._ask_number("paused()"))
-
     def participants(self) -> int:
         """How many are registered."""
         return self._ask_number("participants()")
