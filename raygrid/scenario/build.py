@@ -24,22 +24,24 @@ from raygrid.prosumer.size import SLOPE, price_level
 from raygrid.prosumer.survey import Survey, SurveyedRecipe
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import (
-    BuiltinNetwork,
     CommunityPopulation,
     Horizon,
     PriceBlock,
     Scenario,
-    TablesNetwork,
     TablesPopulation,
     Tariffs,
+    TownPopulation,
     Voltage,
 )
 from raygrid.scenario.drawn import Range
 from raygrid.scenario.households import drawn_community, read_households
 from raygrid.scenario.load import load_scenario
+from raygrid.scenario.network import BuiltinNetwork, TablesNetwork, TownNetwork
 from raygrid.scenario.repeated import RepeatedCommunity
 from raygrid.scenario.resample import resample
 from raygrid.scenario.tables import read_network, read_population, read_tariffs
+from raygrid.scenario.town import Town, town_of
+from raygrid.scenario.variants import variant_community
 
 GRID_WEIGHT_SHARE = 1.0
 """Size weight of the grid connection over that of all prosumers together."""
@@ -89,6 +91,8 @@ class CaseDraft:
         Prices of the grid connection and those of its limits that are given.
     grid_weight : float or None
         Size weight of the grid connection, where a table gives one.
+    town : Town or None
+        The plan of the network, where it is that of a town.
     """
 
     scenario: Scenario
@@ -97,6 +101,7 @@ class CaseDraft:
     other_days: tuple[Community, ...]
     tariffs: dict[str, FloatArray] | None
     grid_weight: float | None
+    town: Town | None = None
 
     @property
     def name(self) -> str:
@@ -143,7 +148,7 @@ class CaseDraft:
         if grid is not None:
             grid = replace(grid, size_weight=self._grid_weight(grid, everyone, level))
         network, factor = _set_limits(
-            scenario, self.network, everyone.prosumers, everyone.fixed_load_kw
+            scenario, self.network, self.town, everyone.prosumers, everyone.fixed_load_kw
         )
         p_min, p_max = everyone.p_min_kw, everyone.p_max_kw
         if grid is not None:
@@ -211,8 +216,8 @@ def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft
     """
     horizon = scenario.horizon
     hours = horizon.periods * horizon.dt
-    network, weight = _read_network(scenario, base_dir)
-    community, grid_weight = _community(scenario, base_dir, network, weight, day * hours)
+    place = _read_network(scenario, base_dir)
+    community, grid_weight = _community(scenario, base_dir, place, day * hours)
     tariffs = None
     if scenario.tariffs is not None:
         tariffs = _tariffs(scenario.name, scenario.tariffs, horizon, base_dir, day * hours)
@@ -223,11 +228,11 @@ def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft
             "add the section or leave the row out",
         )
     # Lines are the same every day, so all days count, on whichever of them the case is.
-    rule, days = scenario.network.limits, [d for d in range(horizon.days) if d != day]
-    if rule is None or rule.fixed_load_margin is None:
-        days = []
-    others = [_community(scenario, base_dir, network, weight, d * hours)[0] for d in days]
-    return CaseDraft(scenario, network, community, tuple(others), tariffs, grid_weight)
+    days = [d for d in range(horizon.days) if d != day and _limits_follow_loads(scenario)]
+    others = [_community(scenario, base_dir, place, d * hours)[0] for d in days]
+    return CaseDraft(
+        scenario, place.network, community, tuple(others), tariffs, grid_weight, place.town
+    )
 
 
 def population_source(scenario: Scenario) -> str:
@@ -255,29 +260,53 @@ def _voltage_model(
 # --- network ---------------------------------------------------------------------------------
 
 
-def _read_network(scenario: Scenario, base_dir: Path) -> tuple[Network, FloatArray]:
-    """The network as its source has it, and the share of the prosumers at each bus (B,)."""
+@dataclass(frozen=True)
+class _Place:
+    """Where prosumers stand: the network, the share of them at each bus (B,), a town's plan."""
+
+    network: Network
+    weight: FloatArray
+    town: Town | None
+
+
+def _read_network(scenario: Scenario, base_dir: Path) -> _Place:
+    """The network as its source has it."""
     source = scenario.network
-    if isinstance(source, TablesNetwork):
+    if isinstance(source, TablesNetwork | TownNetwork):
+        lines = data_path(source.lines, base_dir)
         network, weight = read_network(
-            data_path(source.lines, base_dir),
+            lines,
             name=scenario.name,
             slack_bus=source.slack_bus,
             base_kva=source.base_kva,
             buses=data_path(source.buses, base_dir) if source.buses else None,
         )
-        return check_network(network, str(data_path(source.lines, base_dir))), weight
+        network = check_network(network, str(lines))
+        if isinstance(source, TablesNetwork):
+            return _Place(network, weight, None)
+        town = town_of(network, source.grids, source.grids_per_feeder, scenario.seed, str(lines))
+        weights = np.append(0.0, np.tile(weight, source.grids))
+        return _Place(town.network(scenario.name), weights, town)
     from raygrid.grid.pandapower_files import builtin_net, load_pandapower_file
 
     if isinstance(source, BuiltinNetwork):
         net = builtin_net(source.name)
     else:
         net = load_pandapower_file(data_path(source.path, base_dir))
-    return pandapower_network(net, scenario.name)
+    return _Place(*pandapower_network(net, scenario.name), None)
+
+
+def _limits_follow_loads(scenario: Scenario) -> bool:
+    """Whether limits are set by the flows of the fixed loads."""
+    source = scenario.network
+    margins = [None if source.limits is None else source.limits.fixed_load_margin]
+    if isinstance(source, TownNetwork):
+        margins += [source.transformer_margin, source.trunk_margin]
+    return any(margin is not None for margin in margins)
 
 
 def _set_limits(
-    scenario: Scenario, network: Network, n: int, fixed_bus: FloatArray
+    scenario: Scenario, network: Network, town: Town | None, n: int, fixed_bus: FloatArray
 ) -> tuple[Network, PtdfFactor]:
     """Limits and impedances as the scenario sets them, and the network's factorisation."""
     source = scenario.network
@@ -285,14 +314,16 @@ def _set_limits(
         scale = source.reference_prosumers / n
         network = replace(network, r_pu=network.r_pu * scale, x_pu=network.x_pu * scale)
     factor = PtdfFactor(network)
-    rule = source.limits
+    rule, limit = source.limits, network.limit_kw
+    flow = factor.flows(-fixed_bus) if _limits_follow_loads(scenario) else None
+    if town is not None and isinstance(source, TownNetwork) and flow is not None:
+        limit = town.limits_kw(limit, flow, source.transformer_margin, source.trunk_margin)
     if rule is None:
-        return network, factor
-    limit = network.limit_kw * rule.scale
+        return replace(network, limit_kw=limit), factor
+    limit = limit * rule.scale
     if rule.reference_prosumers is not None:
         limit = limit * max(n / rule.reference_prosumers, 1.0)
-    if rule.fixed_load_margin is not None:
-        flow = factor.flows(-fixed_bus)
+    if rule.fixed_load_margin is not None and flow is not None:
         limit = np.maximum(
             rule.fixed_load_margin * np.abs(flow).max(axis=1), rule.floor_kw_per_prosumer * n
         )
@@ -346,13 +377,19 @@ def pandapower_network(net: Any, name: str) -> tuple[Network, FloatArray]:
 
 
 def _community(
-    scenario: Scenario, base_dir: Path, network: Network, weight: FloatArray, first_hour: float
+    scenario: Scenario, base_dir: Path, place: _Place, first_hour: float
 ) -> tuple[Community, float | None]:
     """The prosumers, and the grid's size weight where a table gives one."""
     source, horizon, seed = scenario.population, scenario.horizon, scenario.seed
+    network, town = place.network, place.town
     if isinstance(source, CommunityPopulation):
         return drawn_community(
-            source, horizon, weight, seed=seed, base_dir=base_dir, first_hour=first_hour
+            source, horizon, place.weight, seed=seed, base_dir=base_dir, first_hour=first_hour
+        ), None
+    if isinstance(source, TownPopulation):
+        assert town is not None  # the scenario's validation sees to it
+        return variant_community(
+            source, horizon, town, seed=seed, base_dir=base_dir, first_hour=first_hour
         ), None
     if isinstance(source, TablesPopulation):
         population, grid_weight = read_population(

@@ -32,6 +32,7 @@ from raygrid.scenario.fields import (
     Whole,
 )
 from raygrid.scenario.metering import Metering
+from raygrid.scenario.network import NetworkConfig, TownNetwork
 from raygrid.scenario.settlement import Settlement
 
 HOURS_PER_DAY = 24.0
@@ -48,83 +49,6 @@ class Span(Section):
         if self.low > self.high:
             raise ValueError(f"low {self.low:g} is above high {self.high:g}; swap them")
         return self
-
-
-# --- network ---------------------------------------------------------------------------------
-
-
-class LineLimit(Section):
-    """A limit for one line, in place of the network's own."""
-
-    line: Annotated[int, Field(strict=True)] = Field(description="line number")
-    limit_kw: NonNegative = Field(description="thermal limit [kW]")
-
-
-class LineLimits(Section):
-    """How line limits are set; without this section the network's own stand."""
-
-    fixed_load_margin: Annotated[float, Field(strict=True, ge=1.05)] | None = Field(
-        None,
-        description="limit every line at this multiple of its greatest flow under the fixed loads "
-        "alone (1.05 or more, so that they never overload a line)",
-    )
-    floor_kw_per_prosumer: NonNegative = Field(
-        0.0, description="with fixed_load_margin: least limit, times the number of prosumers [kW]"
-    )
-    scale: Positive = Field(1.0, description="multiplies the network's own limits")
-    reference_prosumers: Positive | None = Field(
-        None,
-        description="number of prosumers that the network's own limits are made for; with more, "
-        "N, they are multiplied by N / reference_prosumers",
-    )
-    lines: tuple[LineLimit, ...] = Field((), description="limits of single lines, applied last")
-
-
-class NetworkBase(Section):
-    """What every kind of network may say."""
-
-    limits: LineLimits | None = Field(None, description="line limits set by the scenario")
-    reference_prosumers: Positive | None = Field(
-        None,
-        description="number of prosumers that the impedances are made for; with N prosumers they "
-        "are multiplied by reference_prosumers / N (voltages and losses then stay alike)",
-    )
-
-
-class TablesNetwork(NetworkBase):
-    """A network from CSV or Parquet tables with the columns of a run's `network` table."""
-
-    source: Literal["tables"]
-    lines: DataPath = Field(
-        description="table: line, from_bus, to_bus, x_pu, limit_kw, flow_offset_kw, and "
-        "optionally r_pu"
-    )
-    buses: DataPath | None = Field(
-        None, description="optional table: bus, x, y (for drawing), weight (share of prosumers)"
-    )
-    slack_bus: Annotated[int, Field(strict=True)] = Field(
-        description="bus where the grid connection stands"
-    )
-    base_kva: Positive = Field(1000.0, description="common base of the per-unit values [kVA]")
-
-
-class BuiltinNetwork(NetworkBase):
-    """A network that pandapower carries."""
-
-    source: Literal["builtin"]
-    name: Text = Field(description="pandapower's name: case14, case33bw, case118, ...")
-
-
-class PandapowerFile(NetworkBase):
-    """A pandapower network file (JSON)."""
-
-    source: Literal["pandapower"]
-    path: DataPath
-
-
-NetworkConfig = Annotated[
-    TablesNetwork | BuiltinNetwork | PandapowerFile, Field(discriminator="source")
-]
 
 
 # --- horizon ---------------------------------------------------------------------------------
@@ -277,8 +201,33 @@ class HouseholdsPopulation(ShapedPopulation):
     agents: Count | None = Field(None, description="take only the first so many households")
 
 
+class TownPopulation(ShapedPopulation):
+    """The given households in every low-voltage grid of a town, each a seeded variant."""
+
+    source: Literal["town"]
+    units: DataPath = Field(
+        description="table of the households of one grid, as of source `households`"
+    )
+    soc_initial_share: Share = Field(
+        0.5, description="state of charge at the start, and least at the end, of the capacity"
+    )
+    grid_size: Span = Field(
+        Span(low=0.8, high=1.2), description="size of all households of a grid over those given"
+    )
+    load_size: Span = Field(
+        Span(low=0.7, high=1.3), description="size of a household's loads over those given"
+    )
+    pv_size: Span = Field(
+        Span(low=0.7, high=1.3), description="size of its PV, if it has any, likewise"
+    )
+    battery_size: Span = Field(
+        Span(low=0.7, high=1.3), description="size of its battery, if it has one, likewise"
+    )
+
+
 PopulationConfig = Annotated[
-    TablesPopulation | CommunityPopulation | HouseholdsPopulation, Field(discriminator="source")
+    TablesPopulation | CommunityPopulation | HouseholdsPopulation | TownPopulation,
+    Field(discriminator="source"),
 ]
 
 
@@ -471,6 +420,16 @@ class Scenario(Section):
     metering: Metering = Field(Metering(), description="smart meters and their verification")
     settlement: Settlement = Field(Settlement(), description="settlement on a chain")
     results: Results = Field(Results(), description="what a run computes besides")
+
+    @model_validator(mode="after")
+    def _town_has_grids(self) -> Self:
+        town = isinstance(self.population, TownPopulation)
+        if town and not isinstance(self.network, TownNetwork):
+            raise ValueError(
+                "population.source 'town' needs network.source 'town', whose grids it fills; "
+                "take population.source 'households' for a single grid"
+            )
+        return self
 
     @model_validator(mode="after")
     def _masks_need_everybody(self) -> Self:

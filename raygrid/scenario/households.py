@@ -20,6 +20,7 @@ from raygrid.scenario.config import (
     HouseholdsPopulation,
     ShapedPopulation,
     Span,
+    TownPopulation,
 )
 from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules, Range
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
@@ -32,7 +33,7 @@ def _between(seed: int, stream: str, ids: IntArray, span: Span) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _When:
+class When:
     """The time that profiles are taken from."""
 
     horizon: Horizon
@@ -143,7 +144,7 @@ def drawn_community(
     InputError
         If a shape table is missing or does not hold the horizon's start.
     """
-    when = _When(horizon, first_hour)
+    when = When(horizon, first_hour)
     loads = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes)
     weeks = np.arange(-source.max_week_shift, source.max_week_shift + 1)
     quarters = np.arange(-source.max_quarter_hour_shift, source.max_quarter_hour_shift + 1)
@@ -169,6 +170,155 @@ def drawn_community(
 
 
 KINDS = ("household", "load", "pv", "battery")
+
+
+@dataclass(frozen=True)
+class HouseholdUnits:
+    """The units of given households, and the shapes that these follow.
+
+    Attributes
+    ----------
+    ids, bus : (n,) int64
+        The households in ascending order, and the positions of their buses.
+    shapes : ShapeTable
+        Shapes of the units.
+    main_shape : (n,) int64
+        Position of the shape of each household's first load; -1 without loads.
+    kind : (m,) str array
+        One of `KINDS` per unit.
+    owner, shape : (m,) int64
+        Its household's position, and its shape's.
+    power_kw, capacity_kwh, efficiency : (m,) float64
+        Its rated power, and a battery's size and efficiency.
+    """
+
+    ids: IntArray
+    bus: IntArray
+    shapes: ShapeTable
+    main_shape: IntArray
+    kind: np.ndarray[tuple[int], np.dtype[np.str_]]
+    owner: IntArray
+    shape: IntArray
+    power_kw: FloatArray
+    capacity_kwh: FloatArray
+    efficiency: FloatArray
+
+    def total(
+        self,
+        when: When,
+        kind: str,
+        weeks: IntArray | None = None,
+        quarters: IntArray | None = None,
+    ) -> FloatArray:
+        """Power of one kind of units, summed per household (n, T), each shifted if told so."""
+        rows = np.flatnonzero(self.kind == kind)
+        at = self.owner[rows]
+        values = when.profiles(
+            self.shapes,
+            self.shape[rows],
+            None if weeks is None else weeks[at],
+            None if quarters is None else quarters[at],
+        )
+        sums = np.zeros((len(self.ids), values.shape[1]))
+        np.add.at(sums, at, values * self.power_kw[rows, None])
+        return sums
+
+    def batteries(self, n_periods: int, soc_initial_share: float) -> Population:
+        """The households with their batteries alone."""
+        population = replace(
+            Population.empty(len(self.ids), n_periods), prosumer_id=self.ids, bus=self.bus
+        )
+        battery = self.kind == "battery"
+        at, capacity = self.owner[battery], self.capacity_kwh[battery]
+        for name in ("charge_max_kw", "discharge_max_kw"):
+            getattr(population, name)[at] = self.power_kw[battery]
+        population.soc_max_kwh[at] = capacity
+        for name in ("soc_initial_kwh", "soc_final_min_kwh"):
+            getattr(population, name)[at] = soc_initial_share * capacity
+        for name in ("eta_charge", "eta_discharge"):
+            getattr(population, name)[at] = self.efficiency[battery]
+        return population
+
+
+def read_units(
+    source: HouseholdsPopulation | TownPopulation, network: Network, base_dir: Path
+) -> HouseholdUnits:
+    """Read the units of given households and the shapes that these follow.
+
+    Parameters
+    ----------
+    source : HouseholdsPopulation or TownPopulation
+        The scenario's section.
+    network : Network
+        Where the buses must be.
+    base_dir : Path
+        Folder that data paths are relative to.
+
+    Raises
+    ------
+    InputError
+        If a table is wrong.
+    """
+    table = read_table(
+        data_path(source.units, base_dir),
+        {
+            "unit": "int",
+            "prosumer_id": "int",
+            "bus": "int",
+            "kind": "text",
+            "shape": "text",
+            "power_kw": "nonnegative",
+            "capacity_kwh": "nonnegative",
+            "efficiency": "nonnegative",
+        },
+    )
+    table.keys_unique("unit")
+    bus = bus_positions(table, "bus", network.bus_id)
+    kind, shape = np.array(table.texts("kind")), np.array(table.texts("shape"))
+    owner = table.ints("prosumer_id")
+    strange = ~np.isin(kind, KINDS)
+    if strange.any():
+        row = int(np.flatnonzero(strange)[0])
+        table.refuse(row, "kind", f"'{kind[row]}' is no kind", f"one of {', '.join(KINDS)}")
+    if (owner < 1).any():
+        row = int(np.flatnonzero(owner < 1)[0])
+        table.refuse(row, "prosumer_id", f"id {owner[row]}", "prosumers count from 1")
+    ids, first, position = np.unique(owner, return_index=True, return_inverse=True)
+    apart = bus != bus[first][position]
+    if apart.any():
+        row = int(np.flatnonzero(apart)[0])
+        table.refuse(row, "bus", f"prosumer {owner[row]} stands at two buses", "choose one")
+    efficiency = table.floats("efficiency")
+    battery = kind == "battery"
+    wrong = battery & ~((efficiency > 0) & (efficiency <= 1))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        table.refuse(row, "efficiency", f"{efficiency[row]:g} is outside (0, 1]", "give e.g. 0.95")
+    if len(np.unique(position[battery])) < battery.sum():
+        raise InputError(
+            "a prosumer with two batteries",
+            str(table.path),
+            "merge them or make them two prosumers",
+        )
+    names = sorted(set(shape[~battery]))
+    shapes = read_shapes(data_path(source.load_shapes, base_dir), names)
+    column = np.searchsorted(names, shape) if names else np.zeros(len(shape), np.int64)
+    is_load = np.flatnonzero((kind == "household") | (kind == "load"))
+    # A prosumer's first load stands for it; heat pumps and chargers come after households.
+    main = np.full(len(ids), -1)
+    main[position[is_load][::-1]] = column[is_load][::-1]
+    return HouseholdUnits(
+        ids=ids,
+        bus=bus[first],
+        shapes=shapes,
+        main_shape=main,
+        kind=kind,
+        owner=position.astype(np.int64),
+        shape=column,
+        power_kw=table.floats("power_kw"),
+        capacity_kwh=table.floats("capacity_kwh"),
+        efficiency=efficiency,
+    )
 
 
 def read_households(
@@ -211,95 +361,33 @@ def read_households(
     InputError
         If a table is wrong.
     """
-    table = read_table(
-        data_path(source.units, base_dir),
-        {
-            "unit": "int",
-            "prosumer_id": "int",
-            "bus": "int",
-            "kind": "text",
-            "shape": "text",
-            "power_kw": "nonnegative",
-            "capacity_kwh": "nonnegative",
-            "efficiency": "nonnegative",
-        },
-    )
-    table.keys_unique("unit")
-    bus = bus_positions(table, "bus", network.bus_id)
-    kind, shape = np.array(table.texts("kind")), np.array(table.texts("shape"))
-    owner, power = table.ints("prosumer_id"), table.floats("power_kw")
-    strange = ~np.isin(kind, KINDS)
-    if strange.any():
-        row = int(np.flatnonzero(strange)[0])
-        table.refuse(row, "kind", f"'{kind[row]}' is no kind", f"one of {', '.join(KINDS)}")
-    if (owner < 1).any():
-        row = int(np.flatnonzero(owner < 1)[0])
-        table.refuse(row, "prosumer_id", f"id {owner[row]}", "prosumers count from 1")
-    ids, first, position = np.unique(owner, return_index=True, return_inverse=True)
-    apart = bus != bus[first][position]
-    if apart.any():
-        row = int(np.flatnonzero(apart)[0])
-        table.refuse(row, "bus", f"prosumer {owner[row]} stands at two buses", "choose one")
-    efficiency = table.floats("efficiency")
-    battery = kind == "battery"
-    wrong = battery & ~((efficiency > 0) & (efficiency <= 1))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        table.refuse(row, "efficiency", f"{efficiency[row]:g} is outside (0, 1]", "give e.g. 0.95")
-    if len(np.unique(position[battery])) < battery.sum():
-        raise InputError(
-            "a prosumer with two batteries",
-            str(table.path),
-            "merge them or make them two prosumers",
-        )
-
-    n, n_periods = len(ids), horizon.periods
-    names = sorted(set(shape[~battery]))
-    shapes = read_shapes(data_path(source.load_shapes, base_dir), names)
-    column = np.searchsorted(names, shape) if names else np.zeros(len(shape), np.int64)
-
-    when = _When(horizon, first_hour)
-    is_load = np.flatnonzero((kind == "household") | (kind == "load"))
-    # A prosumer's first load stands for it; heat pumps and chargers come after households.
-    main = np.full(n, -1)
-    main[position[is_load][::-1]] = column[is_load][::-1]
-    weeks, quarters = _spread_shifts(source, seed, ids, main)
-
-    def total(which: str) -> FloatArray:
-        """Power of one kind of units, summed per prosumer (n, T)."""
-        rows = np.flatnonzero(kind == which)
-        if which == "pv":
-            values = when.profiles(shapes, column[rows])
-        else:
-            at = position[rows]
-            values = when.profiles(shapes, column[rows], weeks[at], quarters[at])
-        sums = np.zeros((n, n_periods))
-        np.add.at(sums, position[rows], values * power[rows, None])
-        return sums
-
-    pv = total("pv")
+    units, when = read_units(source, network, base_dir), When(horizon, first_hour)
+    ids = units.ids
+    weeks, quarters = _spread_shifts(source, seed, ids, units.main_shape)
+    pv = units.total(when, "pv")
     has_pv = (pv > 0).any(axis=1)
     population = replace(
-        Population.empty(n, n_periods),
-        prosumer_id=ids,
-        bus=bus[first],
+        units.batteries(horizon.periods, source.soc_initial_share),
         alpha=np.where(has_pv, _between(seed, "pv_alpha", ids, source.pv_cost_per_kw2h), 0.0),
         beta=np.where(has_pv, _between(seed, "pv_cost", ids, source.pv_cost_per_kwh), 0.0),
         generation_limit_kw=pv,
     )
-    at = position[battery]
-    for name in ("charge_max_kw", "discharge_max_kw"):
-        getattr(population, name)[at] = power[battery]
-    capacity = table.floats("capacity_kwh")[battery]
-    population.soc_max_kwh[at] = capacity
-    for name in ("soc_initial_kwh", "soc_final_min_kwh"):
-        getattr(population, name)[at] = source.soc_initial_share * capacity
-    for name in ("eta_charge", "eta_discharge"):
-        getattr(population, name)[at] = efficiency[battery]
     costs = _between(seed, "cycle_cost", ids, source.battery_cycle_cost_per_kwh)
-    population.cycle_cost_per_kwh[at] = costs[at]
-    population = _split_flexible(population, source, seed, total("household"), total("load"))
-    return population if source.agents is None else _first(population, source.agents, table.path)
+    population = replace(
+        population, cycle_cost_per_kwh=np.where(population.has_battery, costs, 0.0)
+    )
+    population = _split_flexible(
+        population,
+        source,
+        seed,
+        units.total(when, "household", weeks, quarters),
+        units.total(when, "load", weeks, quarters),
+    )
+    return (
+        population
+        if source.agents is None
+        else _first(population, source.agents, data_path(source.units, base_dir))
+    )
 
 
 def _first(population: Population, agents: int, path: Path) -> Population:

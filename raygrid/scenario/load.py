@@ -388,7 +388,15 @@ def load_scenario(
         If anything about it is wrong.
     """
     path = scenario_path(str(name_or_path))
-    raw = apply_flags(read_raw(path), agents=agents, periods=periods, days=days, seed=seed)
+    raw = read_raw(path)
+    population = raw.get("population")
+    if agents is not None and isinstance(population, dict) and population.get("source") == "town":
+        raise InputError(
+            f"{agents} agents are asked for, but a town's come with its grids",
+            f"{path}:population",
+            "set the number of grids instead, such as --set network.grids=50",
+        )
+    raw = apply_flags(raw, agents=agents, periods=periods, days=days, seed=seed)
     return validate(apply_overrides(raw, settings), str(path)), path.parent
 
 

@@ -26,7 +26,7 @@ def assert_same(one: object, other: object) -> None:
         np.testing.assert_array_equal(getattr(one, f.name), getattr(other, f.name), err_msg=f.name)
 
 
-@pytest.mark.parametrize("name", ["community", "ieee118", "tiny", "village"])
+@pytest.mark.parametrize("name", ["community", "ieee118", "tiny", "town", "village"])
 def test_the_case_does_not_depend_on_the_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawn, "IDS_AT_A_TIME", 50)
     sizes = {"community": 230, "ieee118": 230}

@@ -13,7 +13,9 @@ from raygrid.scenario import load
 from raygrid.scenario.build import build_case
 from raygrid.scenario.case import Case
 
-RAW = {name: load.read_raw(scenario_path(name)) for name in ("tiny", "community", "village")}
+RAW = {
+    name: load.read_raw(scenario_path(name)) for name in ("tiny", "community", "town", "village")
+}
 RAW["community"]["population"]["agents"] = 5
 KEYS = sorted({key for definition in load.json_schema()["$defs"].values()
                for key in definition["properties"]} | {"source", "x", ""})  # fmt: skip

@@ -19,7 +19,7 @@ from raygrid.scenario.load import dump_resolved, load_scenario, parse_yaml, vali
 from raygrid.scenario.tables import read_network
 
 SIZES = {"community": 60, "ieee118": 200}
-SHAPED = ["community", "ieee118", "village"]
+SHAPED = ["community", "ieee118", "town", "village"]
 
 
 def assert_same(a, b):
