@@ -34,7 +34,7 @@ from raygrid.results.folder import check_writable
 from raygrid.results.progress import ProgressLine
 from raygrid.results.reader import RunReader
 from raygrid.results.report import write_report
-from raygrid.results.store import PTDF_CELLS, RunInfo, RunWriter
+from raygrid.results.store import MERGE_ROWS, PTDF_CELLS, RunInfo, RunWriter
 from raygrid.results.summary import (
     CentralSummary,
     Seconds,
@@ -314,8 +314,21 @@ class _Run:
         if np.isnan(self.result.welfare):
             return
         case, network = self._case, self._case.network
-        self._writer.write_table("flows", frames.flows_table(network, self.result))
-        self._writer.write_table("prices", frames.prices_table(network, self.result))
+        result, rows = self.result, (case.n_periods, MERGE_ROWS)
+        self._writer.write_pieces(
+            "flows",
+            (
+                frames.flows_table(network, result, lines=some)
+                for some in frames.pieces(network.n_lines, *rows)
+            ),
+        )
+        self._writer.write_pieces(
+            "prices",
+            (
+                frames.prices_table(network, result, buses=some)
+                for some in frames.pieces(network.n_buses, *rows)
+            ),
+        )
         if network.n_lines * network.n_buses <= PTDF_CELLS:
             self._writer.write_ptdf(ptdf(network), network.bus_id, network.line_id)
         self._writer.add_parts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,11 @@ class Survey:
     ----------
     prosumers, generators, batteries : int
         How many there are, and how many of them have a generator and a battery.
-    fixed_load_quanta : (B, D T) int64
+    buses : (nb,) int64
+        Positions of the buses where they stand, ascending.
+    fixed_load_quanta : (nb, D T) int64
         Fixed load per bus over all market days whose flows set the limits, this day first.
-    p_min_quanta, p_max_quanta : (B, T) int64
+    p_min_quanta, p_max_quanta : (nb, T) int64
         Range of the net injection per bus, batteries at full power.
     weight_quanta : int
         Sum of the size weights that are given.
@@ -41,6 +44,7 @@ class Survey:
     prosumers: int
     generators: int
     batteries: int
+    buses: IntArray
     fixed_load_quanta: IntArray
     p_min_quanta: IntArray
     p_max_quanta: IntArray
@@ -51,20 +55,13 @@ class Survey:
     elastic: int
     generating: int
 
-    @property
-    def fixed_load_kw(self) -> FloatArray:
-        """(B, D T) fixed load per bus [kW]."""
-        return dequantise(self.fixed_load_quanta)
-
-    @property
-    def p_min_kw(self) -> FloatArray:
-        """(B, T) least net injection per bus [kW]."""
-        return dequantise(self.p_min_quanta)
-
-    @property
-    def p_max_kw(self) -> FloatArray:
-        """(B, T) largest net injection per bus [kW]."""
-        return dequantise(self.p_max_quanta)
+    def on_all_buses(self, n_buses: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Fixed load (B, D T), least and largest net injection (B, T) of every bus [kW]."""
+        quanta = self.fixed_load_quanta, self.p_min_quanta, self.p_max_quanta
+        fixed, low, high = (np.zeros((n_buses, own.shape[1])) for own in quanta)
+        for values, own in zip((fixed, low, high), quanta, strict=True):
+            values[self.buses] = dequantise(own)
+        return fixed, low, high
 
 
 def survey(
@@ -100,7 +97,9 @@ def survey(
         If no market could clear them; see `check_population`.
     """
     n_periods = prosumers.n_periods
-    fixed, low, high = (np.zeros((n_buses, n_periods), dtype=np.int64) for _ in range(3))
+    buses = np.unique(prosumers.bus)
+    shape = (len(buses), n_periods)
+    fixed, low, high = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     generators = batteries = weight = power = willingness = cost = elastic = generating = 0
     for block in prosumers.blocks():
         given = block.size_weight > 0
@@ -108,7 +107,7 @@ def survey(
         check_population(known, n_buses, where, period_hours)
         p_min, p_max = injection_range(block)
         for values, sums in ((block.fixed_load_kw, fixed), (p_min, low), (p_max, high)):
-            add_by_bus(block.bus, values, sums)
+            add_by_bus(np.searchsorted(buses, block.bus), values, sums)
         weight += int(quantise(block.size_weight[given]).sum())
         power += int(quantise(flexible_power(block)[~given]).sum())
         generates, consumes = block.has_generator, block.has_elastic_demand
@@ -122,14 +121,15 @@ def survey(
         generating += int(generates.sum())
     loads = [fixed]
     for other in other_days:
-        sums = np.zeros((n_buses, n_periods), dtype=np.int64)
+        sums = np.zeros(shape, dtype=np.int64)
         for block in other.blocks():
-            add_by_bus(block.bus, block.fixed_load_kw, sums)
+            add_by_bus(np.searchsorted(buses, block.bus), block.fixed_load_kw, sums)
         loads.append(sums)
     return Survey(
         prosumers=len(prosumers),
         generators=generators,
         batteries=batteries,
+        buses=buses,
         fixed_load_quanta=np.concatenate(loads, axis=1),
         p_min_quanta=low,
         p_max_quanta=high,
@@ -170,9 +170,17 @@ class SurveyedRecipe:
 
 def joined(parts: Iterable[Survey]) -> Survey:
     """The survey of all prosumers from those of parts, each prosumer in one of them."""
-    first, *others = parts
-    sums = dict(vars(first))
-    for part in others:
-        for name, value in vars(part).items():
-            sums[name] = sums[name] + value
-    return Survey(**sums)
+    surveys = list(parts)
+    first = surveys[0]
+    buses = np.unique(np.concatenate([part.buses for part in surveys]))
+    sums: dict[str, Any] = {}
+    for name, value in vars(first).items():
+        if isinstance(value, int):
+            sums[name] = sum(getattr(part, name) for part in surveys)
+            continue
+        if name == "buses":
+            continue
+        sums[name] = np.zeros((len(buses), value.shape[1]), dtype=np.int64)
+        for part in surveys:
+            sums[name][np.searchsorted(buses, part.buses)] += getattr(part, name)
+    return Survey(buses=buses, **sums)

@@ -26,6 +26,8 @@ COLOURS = {
 }
 CYCLE = ("blue", "orange", "green", "pink", "red", "sky", "yellow", "grey")
 MAX_BARS = 40
+MAX_LINES_SHOWN = 1000
+"""Of more lines only the fullest are drawn: a page holds no hundred thousand bars."""
 
 
 def figures(data: RunData, other: RunData | None = None) -> list[Figure]:
@@ -147,12 +149,13 @@ def line_use(data: RunData, other: RunData | None = None) -> Figure:
         entries.append((f"{_limits(other)} limits", "ink-"))
     top = canvas.legend(entries, 2)
     few = len(use) <= MAX_BARS
-    order = np.arange(len(use)) if few else np.argsort(-finite)
-    every = max(1, -(-len(use) // 10))
-    ticks = list(range(0, len(use), every))
+    order = np.arange(len(use)) if few else np.argsort(-finite)[:MAX_LINES_SHOWN]
+    shown = len(order)
+    every = max(1, -(-shown // 10))
+    ticks = list(range(0, shown, every))
     names = [str(lines.line[order[k]]) if few else str(k + 1) for k in ticks]
     axes = Axes(
-        canvas, top, 290, (-0.6, len(use) - 0.4), (0.0, most * 106),
+        canvas, top, 290, (-0.6, shown - 0.4), (0.0, most * 106),
         "Line" if few else "Lines, fullest first", "Largest use over the day [% of limit]",
         x_ticks=ticks, x_labels=names,
     )  # fmt: skip
@@ -163,7 +166,7 @@ def line_use(data: RunData, other: RunData | None = None) -> Figure:
         name = f"line {lines.line[line]} ({lines.from_bus[line]}–{lines.to_bus[line]})"
         canvas.rect(
             x - width / 2, y, max(width, 0.3), zero - y, use_colour(use[line]),
-            title=f"{name}: {percent(use[line])}" if len(use) <= 300 else "",
+            title=f"{name}: {percent(use[line])}" if shown <= 300 else "",
         )  # fmt: skip
         if beside is not None:
             at = float(axes.y(min(beside[line], most) * 100))
@@ -178,6 +181,8 @@ def line_use(data: RunData, other: RunData | None = None) -> Figure:
         f"at {percent(use[worst])}; {heavy} of {len(use)} lines reach 80 %, {over} exceed "
         f"their limit. Limits were {limits}."
     )
+    if shown < len(use):
+        caption += f" Shown are the {shown} fullest lines."
     if other is not None and beside is not None:
         worst = int(np.argmax(beside))
         caption += (

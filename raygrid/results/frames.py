@@ -88,25 +88,37 @@ def grid_schedule_table(grid_kw: FloatArray, slack_bus: int, first_period: int =
     return pa.table({name: columns[name] for name in SCHEDULE.names}, schema=SCHEDULE)
 
 
-def flows_table(network: Network, result: ClearingResult, first_period: int = 0) -> pa.Table:
-    """flows.parquet: flows of the final schedule, by line and period [kW]."""
-    n_lines, n_periods = result.flow_kw.shape
+def flows_table(
+    network: Network, result: ClearingResult, first_period: int = 0, lines: slice = slice(None)
+) -> pa.Table:
+    """flows.parquet: flows of the final schedule, by line and period [kW]; of all or some lines."""
+    flow = result.flow_kw[lines]
+    n_lines, n_periods = flow.shape
     columns = {
-        "line": np.repeat(network.line_id, n_periods),
+        "line": np.repeat(network.line_id[lines], n_periods),
         "period": np.tile(np.arange(first_period, first_period + n_periods), n_lines),
-        "flow_kw": result.flow_kw.ravel(),
-        "limit_kw": np.repeat(network.limit_kw, n_periods),
+        "flow_kw": flow.ravel(),
+        "limit_kw": np.repeat(network.limit_kw[lines], n_periods),
     }
     return pa.table(columns, schema=FLOWS)
 
 
-def prices_table(network: Network, result: ClearingResult, first_period: int = 0) -> pa.Table:
+def prices_table(
+    network: Network, result: ClearingResult, first_period: int = 0, buses: slice = slice(None)
+) -> pa.Table:
     """prices.parquet: locational and settlement prices, by bus and period [currency/kWh]."""
-    n_buses, n_periods = result.lmp_per_kwh.shape
+    price = result.lmp_per_kwh[buses]
+    n_buses, n_periods = price.shape
     columns = {
-        "bus": np.repeat(network.bus_id, n_periods),
+        "bus": np.repeat(network.bus_id[buses], n_periods),
         "period": np.tile(np.arange(first_period, first_period + n_periods), n_buses),
-        "lmp_per_kwh": result.lmp_per_kwh.ravel(),
+        "lmp_per_kwh": price.ravel(),
         "settlement_price_per_kwh": np.tile(result.settlement_price_per_kwh, n_buses),
     }
     return pa.table(columns, schema=PRICES)
+
+
+def pieces(count: int, n_periods: int, rows: int) -> list[slice]:
+    """Slices of `count` lines or buses that each make a table of at most so many rows."""
+    step = max(1, rows // max(1, n_periods))
+    return [slice(start, start + step) for start in range(0, max(count, 1), step)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,22 @@ class RunWriter(FolderWriter):
         table = conform(name, table)
         self.write_file(
             f"{name}.parquet", lambda stream: pq.write_table(table, stream, compression="zstd")
+        )
+
+    def write_pieces(self, name: str, tables: Iterable[pa.Table]) -> None:
+        """Write a table from pieces in its order: one file if there is one piece, else parts."""
+        rest = iter(tables)
+        first, second = next(rest), next(rest, None)
+        if second is None:
+            self.write_table(name, first)
+            return
+        folder = self.part_folder(name)
+        self.add_parts(
+            name,
+            [
+                write_part(folder, name, index, piece)
+                for index, piece in enumerate(chain((first, second), rest))
+            ],
         )
 
     def replace_table(self, name: str, table: pa.Table) -> None:

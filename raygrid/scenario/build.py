@@ -141,21 +141,19 @@ class CaseDraft:
             If limits and prosumers do not fit together.
         """
         scenario, horizon = self.scenario, self.scenario.horizon
+        fixed, p_min, p_max = everyone.on_all_buses(self.network.n_buses)
         grid = None
         if self.tariffs is not None:
-            grid = _grid(scenario, self.tariffs, everyone)
+            grid = _grid(scenario, self.tariffs, p_min, p_max)
         level = price_level(everyone, grid)
         if grid is not None:
             grid = replace(grid, size_weight=self._grid_weight(grid, everyone, level))
-        network, factor = _set_limits(
-            scenario, self.network, self.town, everyone.prosumers, everyone.fixed_load_kw
-        )
-        p_min, p_max = everyone.p_min_kw, everyone.p_max_kw
+        network, factor = _set_limits(scenario, self.network, self.town, everyone.prosumers, fixed)
         if grid is not None:
             p_min[network.slack] -= grid.export_limit_kw
             p_max[network.slack] += grid.import_limit_kw
         rows = line_rows(network, factor, horizon.periods, p_min, p_max)
-        fixed_bus = everyone.fixed_load_kw[:, : horizon.periods]
+        fixed_bus = fixed[:, : horizon.periods]
         reactive = fixed_bus * math.tan(math.acos(scenario.population.power_factor))
         if scenario.voltage is not None:
             limits = scenario.voltage
@@ -449,12 +447,11 @@ def _tariffs(
     return arrays
 
 
-def _grid(scenario: Scenario, arrays: dict[str, FloatArray], everyone: Survey) -> GridConnection:
+def _grid(
+    scenario: Scenario, arrays: dict[str, FloatArray], p_min_kw: FloatArray, p_max_kw: FloatArray
+) -> GridConnection:
     """The grid connection; limits that are not given are above all that prosumers can do."""
-    needed = {
-        "import_limit_kw": -everyone.p_min_kw.sum(axis=0),
-        "export_limit_kw": everyone.p_max_kw.sum(axis=0),
-    }
+    needed = {"import_limit_kw": -p_min_kw.sum(axis=0), "export_limit_kw": p_max_kw.sum(axis=0)}
     limits = {
         key: np.full(len(most), float(max(most.max(), 0.0)) + 1.0) for key, most in needed.items()
     }

@@ -83,7 +83,7 @@ def test_surveys_add_up_whatever_the_split() -> None:
     for name, value in vars(joined(parts)).items():
         np.testing.assert_array_equal(value, getattr(whole, name), err_msg=name)
     for got, values in zip(
-        (whole.fixed_load_kw, whole.p_min_kw, whole.p_max_kw),
+        whole.on_all_buses(N_BUSES),
         (dense.fixed_load_kw, *injection_range(dense)),
         strict=True,
     ):

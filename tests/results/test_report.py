@@ -12,7 +12,7 @@ import pytest
 
 from raygrid.errors import InputError
 from raygrid.results import figure as drawing
-from raygrid.results import run_data
+from raygrid.results import figures, run_data
 from raygrid.results.files import RunStatus
 from raygrid.results.reader import RunReader
 from raygrid.results.report import render_report, write_report
@@ -283,6 +283,28 @@ def test_line_use_beside_another_run(make_run):
     page = render_report(load_run(one), free)
     assert f"Run {other.manifest['run_id']} (without limits, dashes) fills line" in page
     assert ">without limits<" in page
+
+
+def test_of_very_many_lines_the_fullest_are_drawn(make_run, monkeypatch):
+    data = load_run(RunReader(make_run()))
+    monkeypatch.setattr(figures, "MAX_BARS", 1)
+    monkeypatch.setattr(figures, "MAX_LINES_SHOWN", 2)
+    figure = figures.line_use(data)
+    assert "Shown are the 2 fullest lines." in figure.caption
+    fullest = data.lines.line[np.argsort(-data.lines.busiest)[:2]]
+    drawn = re.findall(r"line (\d+) \(", figure.svg)
+    assert drawn == [str(line) for line in fullest]
+
+
+@pytest.mark.parametrize("order", ["as written", "shuffled"])
+def test_tables_are_read_in_any_order(order):
+    row, period = np.repeat([2, 5, 9], 4), np.tile(np.arange(24, 28), 3)
+    at = np.arange(12) if order == "as written" else np.random.default_rng(1).permutation(12)
+    columns = {"bus": row[at], "period": period[at], "value": np.arange(12.0)[at]}
+    rows, periods, values = run_data._pivot(columns, "bus", "value")
+    assert rows.tolist() == [2, 5, 9]
+    assert periods.tolist() == [24, 25, 26, 27]
+    np.testing.assert_array_equal(values, np.arange(12.0).reshape(3, 4))
 
 
 def test_runs_on_different_networks_are_not_compared(make_run):

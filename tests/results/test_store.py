@@ -279,6 +279,25 @@ def test_parts_become_one_sorted_file_when_few(tmp_path, case_and_dispatch):
     assert {path.name for path in writer.path.iterdir()} == {"manifest.json", "schedule.parquet"}
 
 
+def test_pieces_become_parts_where_there_are_several(
+    tmp_path, case_and_dispatch, result_of, monkeypatch
+):
+    case, dispatch = case_and_dispatch
+    result, network = result_of(case, dispatch), case.network
+    whole = frames.prices_table(network, result)
+    for rows, n_files in ((whole.num_rows, 1), (8, 3)):
+        monkeypatch.setattr(store, "MERGE_ROWS", rows)
+        writer = RunWriter(tmp_path / str(rows), "tiny", INFO)
+        some = frames.pieces(network.n_buses, case.n_periods, rows)
+        writer.write_pieces(
+            "prices", (frames.prices_table(network, result, buses=part) for part in some)
+        )
+        writer.finish(RunStatus.OK, {})
+        run = RunReader(writer.path)
+        assert run.read_table("prices").equals(whole)
+        assert len(run.manifest["files"]) == n_files
+
+
 def test_many_rows_stay_a_folder_of_hashed_parts(tmp_path, case_and_dispatch, monkeypatch):
     monkeypatch.setattr(store, "MERGE_ROWS", 10)
     case, dispatch = case_and_dispatch
