@@ -13,7 +13,7 @@ STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
 
 AGENTS ?= 1000
 RUN_ARGS ?=
-BENCHMARKS ?= local_solver ray_iteration clearing placement simulate communication convergence scale settlement
+BENCHMARKS ?= all
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ test: $(STAMP)  ## Run the whole test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 bench: $(STAMP)  ## Run BENCHMARKS (all) into results/benchmarks; wants a quiet machine
-	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
+	$(BIN)/raygrid benchmark $(BENCHMARKS) --out results/benchmarks
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

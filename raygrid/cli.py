@@ -19,6 +19,7 @@ from typing import NoReturn
 import click
 
 from raygrid import __version__
+from raygrid.commands.benchmark import benchmark
 from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, CHAIN, OUT, SETTINGS
 from raygrid.commands.settlement import audit, settle
@@ -319,5 +320,5 @@ def reproduce_thesis(address: str | None, actors: str, out: Path, quiet: bool) -
 
 # --- commands with a module of their own -----------------------------------------------------
 
-for command in (submit, jobs, study, settle, audit):
+for command in (submit, jobs, study, settle, audit, benchmark):
     cli.add_command(command)

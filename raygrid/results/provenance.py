@@ -47,8 +47,19 @@ def machine() -> dict[str, str | int | None]:
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3),
     }
+
+
+def _processor() -> str | None:
+    """Model of the first CPU; None where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), None)
 
 
 def job() -> str | None:

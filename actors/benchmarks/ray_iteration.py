@@ -1,29 +1,27 @@
 """What Ray adds to an iteration: rounds on Ray against the same rounds in this process.
 
-Run as ``python -m benchmarks.ray_iteration [--hosts 2 --hosts 25]``.
 All sides are measured in one run, on the same case, and must agree bit for bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 
-import click
 import numpy as np
+from pydantic import PositiveInt
 
+from actors.benchmarks.common import Clock, SuiteSettings, load, private_bytes
 from actors.carriers import Transport
 from actors.cluster import ClusterOptions, connect
 from actors.crew import Crew
 from actors.driver import place
 from actors.exchange import RayExchange
 from actors.placement import PlacementKind, PlacementPolicy
-from benchmarks.common import OUT, Clock, Report, Spread, Target
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.session import clear, local_exchange
+from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.case import Case
-from tests.cases import small_case
 
 OVERHEAD_TO_REACH_MS = {2: 3.0, 25: 10.0}
 """What Ray may add to a round, by the number of hosts [ms]."""
@@ -86,15 +84,6 @@ def same_bits(one: ClearingResult, other: ClearingResult) -> bool:
     )
 
 
-def private_mib(pid: int) -> float:
-    """Memory that a process shares with nobody [MiB]; nan where /proc does not tell."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("nan")
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
-
-
 def measure_hosts(
     hosts: int, case: Case, options: ClearingOptions, reference: ClearingResult, local_ms: Spread
 ) -> list[Row]:
@@ -128,40 +117,39 @@ def measure_hosts(
                     local_round_ms=local_ms,
                     overhead_ms=clock.round_ms.median - local_ms.median,
                     resident_mib=crew.pulses[0].resident_bytes / 1024**2,
-                    private_mib=private_mib(crew.pulses[0].pid),
+                    private_mib=private_bytes(crew.pulses[0].pid) / 1024**2,
                     same_bits=same_bits(result, reference),
                 )
             )
     return rows
 
 
-@click.command()
-@click.option("--hosts", "counts", multiple=True, type=int, default=(2, 25), show_default=True)
-@click.option("--prosumers", type=int, default=25, show_default=True)
-@click.option("--periods", type=int, default=24, show_default=True)
-@OUT
-def main(counts: tuple[int, ...], prosumers: int, periods: int, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set."""
+
+    scenario: str = "ieee14"
+    hosts: tuple[PositiveInt, ...] = (2, 25)
+
+
+QUICK = Settings(scenario="tiny", hosts=(2,))
+
+
+def run(report: Report, settings: Settings) -> None:
     """Measure what Ray adds to an iteration."""
-    report = Report("ray_iteration", __doc__ or "")
-    case = small_case(n=prosumers, n_periods=periods)
-    options = ClearingOptions()
+    case, options = load(settings.scenario)
     for _ in range(2):
         clock = Clock()
         reference = clear(case, options, local_exchange(case, options), clock)
-    rows = [
-        row
-        for hosts in counts
-        for row in measure_hosts(hosts, case, options, reference, clock.round_ms)
-    ]
-    report.table(f"A round of {prosumers} prosumers over {periods} periods", rows)
-    report.targets(
-        Target(f"{row.hosts} hosts, links: overhead [ms]", row.overhead_ms, at_most=at_most)
-        for row in rows
-        for hosts, at_most in OVERHEAD_TO_REACH_MS.items()
-        if (row.hosts, row.transport, row.masked) == (hosts, Transport.LINKS, False)
+    table = report.table(
+        f"{settings.scenario}: {len(case.community)} prosumers, {case.n_periods} periods",
+        ("hosts", "transport", "masked"),
     )
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()
+    for hosts in settings.hosts:
+        for row in measure_hosts(hosts, case, options, reference, clock.round_ms):
+            table.add(row)
+    report.targets(
+        Target(f"{row['hosts']} hosts, links: overhead [ms]", row["overhead_ms"], at_most=at_most)
+        for row in table.rows
+        for hosts, at_most in OVERHEAD_TO_REACH_MS.items()
+        if (row["hosts"], row["transport"], row["masked"]) == (hosts, Transport.LINKS, False)
+    )

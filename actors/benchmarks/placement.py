@@ -1,6 +1,6 @@
 """The same market for every placement: one actor per prosumer, two actors, one.
 
-Run as ``python -m benchmarks.placement``. The digest covers residuals, prices, injections,
+The digest covers residuals, prices, injections,
 flows, the schedule and the trades in whole watt-hours and millionths of the currency, bit for
 bit. Times per iteration are those of rounds after the first two, on warm actors.
 """
@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple, fields, replace
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
+from pydantic import PositiveInt
 
+from actors.benchmarks.common import Clock, SuiteSettings
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
 from actors.session import Session, clearing_options
-from benchmarks.common import OUT, Clock, Report, Spread, Target
-from raygrid.market.clearing import ClearingResult
+from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.marketplace import match_trades
 from raygrid.market.session import clear, local_exchange
 from raygrid.market.trades import Trades
 from raygrid.prosumer.dispatch import Dispatch
+from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.build import build_case
+from raygrid.scenario.config import Scenario
 from raygrid.scenario.load import load_scenario
 
 
@@ -48,9 +49,13 @@ def columns_digest(columns: Trades | Dispatch) -> str:
     return digest.hexdigest()
 
 
-def measure(market: RayMarket, scenario: Any, options: Any, n: int) -> dict[str, Any]:
+def measure(
+    market: RayMarket, scenario: Scenario, options: ClearingOptions, n: int
+) -> dict[str, Any]:
     """Clear several times and digest the last; all must agree."""
-    markets, rounds, seconds = set(), [], []
+    markets: set[str] = set()
+    rounds: list[float] = []
+    seconds: list[float] = []
     market.clear(options)
     for _ in range(n):
         clock = Clock()
@@ -76,30 +81,33 @@ def measure(market: RayMarket, scenario: Any, options: Any, n: int) -> dict[str,
     }
 
 
-@click.command()
-@click.option("--scenario", "name", default="ieee14", show_default=True)
-@click.option(
-    "--actors", "placements", multiple=True, default=("each", "2", "1"), show_default=True
-)
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@OUT
-def main(name: str, placements: tuple[str, ...], repeats: int, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set."""
+
+    scenario: str = "ieee14"
+    actors: tuple[str, ...] = ("each", "2", "1")
+    repeats: PositiveInt = 5
+
+
+QUICK = Settings(scenario="tiny", actors=("2", "1"), repeats=1)
+
+
+def run(report: Report, settings: Settings) -> None:
     """Compare placements of one market bit by bit, and their times."""
-    report = Report("placement", __doc__ or "")
-    scenario, base_dir = load_scenario(name)
+    scenario, base_dir = load_scenario(settings.scenario)
     case, options = build_case(scenario, base_dir=base_dir), clearing_options(scenario)
-    rows = []
+    title = f"{settings.scenario} by number of prosumer actors"
+    table = report.table(title, ("actors",))
     with Session(ClusterOptions()) as session:
-        for placement in placements:
+        for placement in settings.actors:
             with session.market(case, PlacementPolicy.parse(placement)) as market:
-                rows.append(measure(market, scenario, options, repeats))
+                table.add(measure(market, scenario, options, settings.repeats))
     local = market_digest(clear(case, options, local_exchange(case, options)))
-    report.table(f"{name} by number of prosumer actors", rows)
     digests = ("market_sha256", "schedule_sha256", "trades_sha256")
     targets = [
         Target(
             f"different values of {key.removesuffix('_sha256')} among the placements",
-            len({row[key] for row in rows}),
+            len(set(table.column(key))),
             at_most=1,
         )
         for key in ("iterations", *digests)
@@ -107,13 +115,8 @@ def main(name: str, placements: tuple[str, ...], repeats: int, out: Path) -> Non
     targets.append(
         Target(
             "markets that differ from the one cleared without Ray",
-            sum(row["market_sha256"] != local for row in rows),
+            sum(digest != local for digest in table.column("market_sha256")),
             at_most=0,
         )
     )
     report.targets(targets)
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """`raygrid simulate --agents 1000` from the command to its end, with cold and warm kernels.
 
-Run as ``python -m benchmarks.simulate``. Each run is a process of its own that starts Ray,
+Each run is a process of its own that starts Ray,
 builds the scenario, clears it and writes its results. 'cold' compiles all kernels into an
 empty cache (`NUMBA_CACHE_DIR`), as the first run after an installation does; 'warm' loads
 them. What the wall time holds beside the summary's total is Python's start, imports, the
@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import click
+from pydantic import PositiveInt
 
-from benchmarks.common import OUT, Report, Spread, Target
+from actors.benchmarks.common import SuiteSettings
+from raygrid.errors import EndedShortError
+from raygrid.results.benchmark import Report, Spread, Target
 
 SECONDS_TO_REACH = {"none": 15.0, "embedded": 30.0}
 """Wall time of a whole run at most, cold or warm, by chain [s]."""
@@ -39,41 +41,44 @@ def one_run(agents: int, arguments: tuple[str, ...], cache: Path) -> dict[str, f
             env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
             stdout=subprocess.PIPE,
             text=True,
-            check=True,
+            check=False,
         )
         wall = perf_counter() - started
+        if done.returncode:
+            raise EndedShortError(f"`{shlex.join(command)}` ended with {done.returncode}")
         path = Path(done.stdout.strip().splitlines()[-1]) / "summary.json"
         seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["seconds"]
     return {"wall": wall, **{part: seconds[part] for part in PARTS}}
 
 
-@click.command()
-@click.option("--agents", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.argument("arguments", nargs=-1)
-@OUT
-def main(agents: int, repeats: int, arguments: tuple[str, ...], out: Path) -> None:
-    """Time whole runs; ARGUMENTS (after --) are passed on to `raygrid simulate`."""
-    report = Report("simulate", __doc__ or "")
+class Settings(SuiteSettings):
+    """What can be set; `arguments` go to `raygrid simulate` as they are."""
+
+    agents: PositiveInt = 1000
+    repeats: PositiveInt = 3
+    arguments: tuple[str, ...] = ()
+
+
+QUICK = Settings(agents=20, repeats=1, arguments=("--periods", "4"))
+
+
+def run(report: Report, settings: Settings) -> None:
+    """Time whole runs."""
     runs: dict[tuple[str, str], list[dict[str, float]]] = {
         (chain, kind): [] for chain in SECONDS_TO_REACH for kind in ("cold", "warm")
     }
-    for _ in range(repeats):
+    for k in range(settings.repeats):
         for chain in SECONDS_TO_REACH:
             with tempfile.TemporaryDirectory() as cache:
                 for kind in ("cold", "warm"):
-                    settings = ("--chain", chain, *arguments)
-                    runs[chain, kind].append(one_run(agents, settings, Path(cache)))
-    rows: list[dict[str, Any]] = [
-        {
-            "chain": chain,
-            "kernels": kind,
-            **{f"{part}_s": Spread.of(run[part] for run in some) for part in ("wall", *PARTS)},
-            "beside_total_s": Spread.of(run["wall"] - run["total"] for run in some),
-        }
-        for (chain, kind), some in runs.items()
-    ]
-    report.table(f"raygrid simulate --agents {agents}", rows)
+                    arguments = ("--chain", chain, *settings.arguments)
+                    runs[chain, kind].append(one_run(settings.agents, arguments, Path(cache)))
+            report.tell(f"chain {chain}, {k + 1} of {settings.repeats}")
+    table = report.table(f"raygrid simulate --agents {settings.agents}", ("chain", "kernels"))
+    for (chain, kind), some in runs.items():
+        parts = {f"{p}_s": Spread.of(run[p] for run in some) for p in ("wall", *PARTS)}
+        beside = Spread.of(run["wall"] - run["total"] for run in some)
+        table.add({"chain": chain, "kernels": kind, **parts, "beside_total_s": beside})
     report.targets(
         Target(
             f"chain {chain}, {kind}: longest wall [s]",
@@ -82,8 +87,3 @@ def main(agents: int, repeats: int, arguments: tuple[str, ...], out: Path) -> No
         )
         for (chain, kind), some in runs.items()
     )
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()

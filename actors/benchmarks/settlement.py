@@ -1,6 +1,6 @@
 """Settlement: gas and time per trade on Anvil, Hardhat and the embedded chain, and growth.
 
-Run as ``python -m benchmarks.settlement``. Every measurement has a fresh chain; each chain's two
+Every measurement has a fresh chain; each chain's two
 sides are measured in one run. The time of a settlement is that of encoding, signing, journaling
 to disk, sending, all confirmations and reading every batch back; deploying, registering and
 funding come before it. Gas counts the readings and their commitments. 'cpu' is that of this
@@ -17,14 +17,16 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-import click
 import numpy as np
+from pydantic import PositiveFloat, PositiveInt
 
-from benchmarks.common import OUT, Report, Spread, Target
+from actors.benchmarks.common import SuiteSettings
+from raygrid.errors import EndedShortError
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.marketplace import match_trades
 from raygrid.market.session import clear, local_exchange
 from raygrid.prosumer.dispatch import Dispatch
+from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.build import load_case
 from raygrid.scenario.load import load_scenario
 from raygrid.settlement import contract
@@ -137,7 +139,7 @@ def one_settlement(
 def check(outcomes: Sequence[BatchOutcome]) -> None:
     """No figure of a settlement that did not settle."""
     if not all(o.is_settled and not o.void_reason.any() for o in outcomes):
-        raise RuntimeError(f"not settled: {outcomes[0].trouble}")
+        raise EndedShortError(f"not settled: {outcomes[0].trouble}")
 
 
 def calldata_floor(data: bytes) -> int:
@@ -182,7 +184,7 @@ def stored_structs(chain: str, n_batches: int, per_period: int) -> dict[str, Any
         flights = sender.run(jobs())
         seconds, cpu = perf_counter() - started, process_time() - cpu
         if any(flight.status is not FlightStatus.FINAL for flight in flights):
-            raise RuntimeError("the plain contract did not take it")
+            raise EndedShortError("the plain contract did not take it")
         gas = sum(flight.receipt.gas_used for flight in flights if flight.receipt is not None)
         return {"seconds": seconds, "cpu_s": cpu, "gas": gas}
 
@@ -214,7 +216,6 @@ def thesis_day(chain: str) -> dict[str, Any]:
             refused, tried = replays(desk)
     figures = done.summary
     return {
-        "chain": chain,
         "trades": figures.trades,
         "verified": figures.verified,
         "settled": figures.settled,
@@ -297,20 +298,30 @@ def cost_rows(gas_per_trade: float, gas_per_day: float, coin_price: float) -> li
     return rows
 
 
-@click.command()
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--batches", type=click.IntRange(1), default=120, show_default=True)
-@click.option("--coin-price", default=3000.0, show_default=True, help="Of the chain's coin.")
-@click.option("--chains", default="anvil,hardhat,embedded", show_default=True)
-@OUT
-def main(repeats: int, batches: int, coin_price: float, chains: str, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set; the coin's price is in the currency of the market."""
+
+    repeats: PositiveInt = 3
+    batches: PositiveInt = 120
+    coin_price: PositiveFloat = 3000.0
+    chains: tuple[str, ...] = ("anvil", "hardhat", "embedded")
+    participants: tuple[PositiveInt, ...] = (100, 1_000, 10_000)
+
+
+QUICK = Settings(repeats=1, batches=4, chains=("embedded",), participants=(10, 100))
+
+
+def run(report: Report, settings: Settings) -> None:
     """Measure settlement; chains that are not installed are refused in one line."""
-    report = Report("settlement", __doc__ or "")
-    names = chains.split(",")
+    repeats, batches, coin_price = settings.repeats, settings.batches, settings.coin_price
+    names = settings.chains
     targets: list[Target] = []
 
-    days = [thesis_day(chain) for chain in names for _ in range(repeats)]
-    report.table("Day of the 14-bus case", days)
+    table = report.table("Day of the 14-bus case", ("chain", "run"))
+    for chain in names:
+        for k in range(repeats):
+            table.add({"chain": chain, "run": k + 1, **thesis_day(chain)})
+    days = table.rows
     for chain in names:
         its = [day for day in days if day["chain"] == chain]
         done = float(all(day["all_settled"] for day in its))
@@ -347,16 +358,19 @@ def main(repeats: int, batches: int, coin_price: float, chains: str, out: Path) 
             "gas_per_trade": ours[0]["floor"] / (500 * batches),
         }
     )
-    report.table(f"Batches of 500 trades of one period among 100 participants, {node}", layouts)
+    title = f"Batches of 500 trades of one period among 100 participants, {node}"
+    report.table(title, ("layout",), layouts)
     report.table(
         "The journal in those runs",
+        ("run",),
         [
             {
+                "run": k + 1,
                 "syncs": run["syncs"],
                 "seconds_waiting_for_the_disk": run["sync_s"],
                 "share_of_the_time": run["sync_s"] / run["seconds"],
             }
-            for run in ours
+            for k, run in enumerate(ours)
         ],
     )
     if node == "anvil":
@@ -369,8 +383,10 @@ def main(repeats: int, batches: int, coin_price: float, chains: str, out: Path) 
     rates = Spread.of(24_000 / run["seconds"] for run in embedded)
     report.table(
         "Embedded, 1,000 participants, 24 periods of 1,000 trades",
+        ("chain",),
         [
             {
+                "chain": "embedded",
                 "trades_per_s": rates,
                 "trades_per_cpu_s": Spread.of(24_000 / run["cpu_s"] for run in embedded),
                 "gas_per_trade": embedded[0]["gas"] / 24_000,
@@ -379,16 +395,12 @@ def main(repeats: int, batches: int, coin_price: float, chains: str, out: Path) 
     )
     targets.append(Target("embedded: trades/s", rates.median, at_least=2000))
 
-    grown = growth((100, 1_000, 10_000), 100_000)
-    report.table("Growth: one trade a participant and period", grown)
+    grown = growth(settings.participants, 10 * settings.participants[-1])
+    report.table("Growth: one trade a participant and period", ("participants", "how"), grown)
     at = grown[1]
     report.table(
-        f"Cost at 1,000 participants, coin at {coin_price:g} of the currency",
+        f"Cost at {at['participants']} participants, coin at {coin_price:g} of the currency",
+        ("gas_price_gwei",),
         cost_rows(at["gas_per_trade"], at["gas_per_participant_day"], coin_price),
     )
     report.targets(targets)
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,30 @@
 """One battery subproblem: the compiled path method against warm-started OSQP and DAQP.
 
-Run as ``python -m benchmarks.local_solver``. All solvers see the same ADMM-like
+All solvers see the same ADMM-like
 sequence of targets in the same process: households with fixed load and battery, once more
 with PV, whose targets settle around time-of-use prices. OSQP keeps one workspace per
 prosumer and is warm-started; DAQP, too, keeps its workspace, solves the problem condensed to
 charge and discharge (with a small ridge, since they enter p only together) and starts from
 the last active set. Both are timed on their own clocks, without Python, and the median is
-taken; the path method in CPU time per thread, and in wall time for one and two threads.
+taken; the path method in CPU time per thread, and in wall time for one and two threads. DAQP
+stands only where it is installed (`pip install daqp`).
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
-import click
 import numpy as np
+from pydantic import PositiveInt
 
-from benchmarks.common import OUT, Report, Spread, Target
+from actors.benchmarks.common import SuiteSettings
+from raygrid.arrays import FloatArray
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import Population
+from raygrid.results.benchmark import Report, Spread, Target
 
 RHO = 0.1
 ROUNDS = 12
@@ -50,7 +53,7 @@ def households(n: int, n_periods: int, with_pv: bool, seed: int = 1) -> Populati
     return p
 
 
-def admm_targets(population: Population, period_hours: float, seed: int = 2) -> list[np.ndarray]:
+def admm_targets(population: Population, period_hours: float, seed: int = 2) -> list[FloatArray]:
     """Targets of successive rounds: the last p shifted by prices that settle."""
     rng = np.random.default_rng(seed)
     n, n_periods = population.fixed_load_kw.shape
@@ -66,19 +69,22 @@ def admm_targets(population: Population, period_hours: float, seed: int = 2) -> 
     return targets
 
 
-def time_path(population, period_hours, targets, threads):
+def time_path(
+    population: Population, period_hours: float, targets: list[FloatArray], threads: int
+) -> dict[str, Any]:
     """Microseconds per subproblem over the rounds, chunks shared out over threads."""
     solver = LocalSolver(population, period_hours)
     n = len(population)
     rho, p = np.full(n, RHO), np.empty(targets[0].shape)
 
-    def chunk(start, target):
+    def chunk(start: int, target: FloatArray) -> float:
         stop = min(start + CHUNK, n)
         began = time.thread_time()
         solver.solve(start, stop, target[start:stop], rho[start:stop], p[start:stop])
         return time.thread_time() - began
 
-    seconds, cpu = [], 0.0
+    seconds: list[float] = []
+    cpu = 0.0
     with ThreadPoolExecutor(threads) as pool:
         for target in targets:
             began = time.perf_counter()
@@ -91,11 +97,14 @@ def time_path(population, period_hours, targets, threads):
     }
 
 
-def time_osqp(population, period_hours, targets, tolerance):
+def time_osqp(
+    population: Population, period_hours: float, targets: list[FloatArray], tolerance: float
+) -> dict[str, Any]:
     """Warm-started OSQP per subproblem: its own update and solve clocks."""
     from raygrid.prosumer.qp import ProsumerQP
 
-    seconds, cpu, worst = [], 0.0, 0.0
+    seconds: list[float] = []
+    cpu = worst = 0.0
     exact = LocalSolver(population, period_hours)
     for i in range(len(population)):
         qp = ProsumerQP(population, i, period_hours, RHO, tolerance, polishing=False)
@@ -116,14 +125,17 @@ def time_osqp(population, period_hours, targets, tolerance):
     }
 
 
-def time_daqp(population, period_hours, targets):
+def time_daqp(
+    population: Population, period_hours: float, targets: list[FloatArray]
+) -> dict[str, Any]:
     """DAQP on the dense problem in charge and discharge, with its workspace kept."""
     import daqp
 
     n_periods = population.n_periods
     eye = np.eye(n_periods)
     hessian = RHO * np.block([[eye, -eye], [-eye, eye]]) + 1e-6 * np.eye(2 * n_periods)
-    seconds, cpu, worst = [], 0.0, 0.0
+    seconds: list[float] = []
+    cpu = worst = 0.0
     exact = LocalSolver(population, period_hours)
     for i in range(len(population)):
         one = population.take(slice(i, i + 1))
@@ -169,7 +181,7 @@ def one_row(n_periods: int, with_pv: bool, prosumers: int, sample: int) -> dict[
     one = time_path(population, period_hours, targets, 1)
     two = time_path(population, period_hours, targets, 2)
     osqp = time_osqp(some, period_hours, few, OSQP_TOLERANCE)
-    daqp = None if with_pv else time_daqp(some, period_hours, few)
+    daqp = None if with_pv or find_spec("daqp") is None else time_daqp(some, period_hours, few)
     return {
         "periods": n_periods,
         "pv": with_pv,
@@ -188,23 +200,26 @@ def one_row(n_periods: int, with_pv: bool, prosumers: int, sample: int) -> dict[
     }
 
 
-@click.command()
-@click.option("--prosumers", default=8192, show_default=True, help="Batch of the path method.")
-@click.option("--sample", default=60, show_default=True, help="Prosumers that the QPs solve.")
-@OUT
-def main(prosumers: int, sample: int, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set: the batch of the path method, and how many of it the QPs solve."""
+
+    prosumers: PositiveInt = 8192
+    sample: PositiveInt = 60
+
+
+QUICK = Settings(prosumers=64, sample=4)
+
+
+def run(report: Report, settings: Settings) -> None:
     """Time one battery subproblem by three solvers."""
-    report = Report("local_solver", __doc__ or "")
     tiny = households(4, 24, True)
     LocalSolver(tiny, 1.0).solve(0, 4, tiny.fixed_load_kw, np.ones(4), np.empty((4, 24)))
-    rows = [
-        one_row(n_periods, with_pv, prosumers, sample)
-        for n_periods in (24, 96)
-        for with_pv in (False, True)
-    ]
-    report.table("One battery subproblem", rows)
+    table = report.table("One battery subproblem", ("periods", "pv"))
+    for n_periods in (24, 96):
+        for with_pv in (False, True):
+            table.add(one_row(n_periods, with_pv, settings.prosumers, settings.sample))
     targets = []
-    for row in rows:
+    for row in table.rows:
         if row["periods"] == 24:
             what = f"T = 24, {'with' if row['pv'] else 'no'} PV"
             targets += [
@@ -212,8 +227,3 @@ def main(prosumers: int, sample: int, out: Path) -> None:
                 Target(f"{what}: OSQP / path, a thread each", row["osqp_over_path"], at_least=10),
             ]
     report.targets(targets)
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()

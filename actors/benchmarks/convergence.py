@@ -1,6 +1,6 @@
 """Rounds on a set of hard cases, against plain ADMM at the best fixed penalty.
 
-Run as ``python -m benchmarks.convergence``. Ours are the scenarios' settings as shipped
+Ours are the scenarios' settings as shipped
 (over-relaxed), and the same with residual balancing. Plain ADMM is the same method, size weights
 included, without over-relaxation, at the best of seven fixed penalties for each case; a user would
 have to find that one first. Gaps are to the duality bound of the same clearing, which is an upper
@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from statistics import median
 
-import click
+from pydantic import PositiveInt
 
-from actors.session import clearing_options
-from benchmarks.common import OUT, Report, Target
+from actors.benchmarks.common import SuiteSettings, gap_percent, load
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
 from raygrid.market.session import clear, local_exchange
-from raygrid.scenario.build import build_case
+from raygrid.results.benchmark import Report, Target
 from raygrid.scenario.case import Case
-from raygrid.scenario.load import load_scenario
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Fixed penalties that plain ADMM is tried with, in times of the scenario's."""
@@ -57,7 +54,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "PV from 0.1 to 100 kW": ("community", ("population.pv_peak_kw={low: 0.1, high: 100.0}",)),
     "96 periods of 15 min": ("community", ("horizon.periods=96", "horizon.period_hours=0.25")),
 }  # fmt: skip
-"""Scenario and settings of each case; those with a free number of prosumers get `--agents`."""
+"""Scenario and settings of each case; those with a free number of prosumers get `agents`."""
 SIZED = frozenset({"community", "ieee118"})
 
 
@@ -101,20 +98,6 @@ class Row:
     plain_failed: int | None
 
 
-def gap_percent(result: ClearingResult) -> float:
-    """Gap to the duality bound [%]; nan where there is none."""
-    if result.bound is None:
-        return float("nan")
-    return 100 * (result.bound - result.welfare) / abs(result.bound)
-
-
-def load(name: str, settings: tuple[str, ...], agents: int | None) -> tuple[Case, ClearingOptions]:
-    """A case and its settings, with room for many rounds."""
-    scenario, base_dir = load_scenario(name, settings=settings, agents=agents)
-    options = replace(clearing_options(scenario), max_iterations=MAX_ITERATIONS)
-    return build_case(scenario, base_dir=base_dir), options
-
-
 def measure(what: str, case: Case, options: ClearingOptions, plain: bool = True) -> Row:
     """Ours, balanced, and plain ADMM with all penalties."""
 
@@ -146,35 +129,42 @@ def _rounds(result: ClearingResult) -> float:
     return result.iterations if result.status is ClearingStatus.CONVERGED else inf
 
 
-@click.command()
-@click.option("--agents", type=click.IntRange(1), default=300, show_default=True)
-@click.option("--large", type=click.IntRange(1), default=100_000, show_default=True)
-@OUT
-def main(agents: int, large: int, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set."""
+
+    agents: PositiveInt = 300
+    large: PositiveInt = 100_000
+
+
+QUICK = Settings(agents=30, large=1000)
+
+
+def run(report: Report, settings: Settings) -> None:
     """Count rounds on hard cases."""
-    report = Report("convergence", __doc__ or "")
-    rows = [
-        measure(what, *load(name, settings, agents if name in SIZED else None))
-        for what, (name, settings) in CASES.items()
+    table = report.table("Rounds", ("case", "prosumers"))
+    asked = [
+        (what, name, changes, settings.agents if name in SIZED else None, True)
+        for what, (name, changes) in CASES.items()
     ]
-    rows.append(measure("a large community", *load("community", (), large), plain=False))
-    report.table("Rounds", rows)
-    ours, balanced = ([getattr(r, n) for r in rows] for n in ("rounds", "balanced_rounds"))
-    plain = [r.plain_rounds for r in rows if r.plain_rounds is not None]
+    asked.append(("a large community", "community", (), settings.large, False))
+    for what, name, changes, agents, plain in asked:
+        case, options = load(name, agents, changes)
+        table.add(measure(what, case, replace(options, max_iterations=MAX_ITERATIONS), plain))
+    ours, balanced = table.column("rounds"), table.column("balanced_rounds")
+    best = [rounds for rounds in table.column("plain_rounds") if rounds is not None]
     report.table(
         "Over all cases",
+        ("method",),
         [
-            {"method": "as shipped", "median": median(ours), "worst": max(ours)},
-            {"method": "balanced", "median": median(balanced), "worst": max(balanced)},
-            {"method": "plain, best penalty", "median": median(plain), "worst": max(plain)},
+            {"method": method, "median": median(rounds), "worst": max(rounds)}
+            for method, rounds in (
+                ("as shipped", ours),
+                ("balanced", balanced),
+                ("plain, best penalty", best),
+            )
         ],
     )
     report.targets(
         Target(f"{name}: cases that did not converge", rounds.count(inf), at_most=0)
         for name, rounds in (("as shipped", ours), ("balanced", balanced))
     )
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()

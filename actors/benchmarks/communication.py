@@ -1,6 +1,6 @@
 """Rounds and gap over slow and lossy links, by a seeded model of them.
 
-Run as ``python -m benchmarks.communication``. Every prosumer of the 14-bus case has a link of its
+Every prosumer of the 14-bus case has a link of its
 own, the community's prosumers share twenty. The same channels are drawn for every row of a seed.
 Gaps are to the central solve of the same case, made in the same run. Time is that of the model;
 computing counts as instantaneous, so the figures do not depend on this machine.
@@ -9,20 +9,17 @@ computing counts as instantaneous, so the figures do not depend on this machine.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import click
 import numpy as np
+from pydantic import PositiveInt
 
-from actors.session import clearing_options
-from benchmarks.common import OUT, Report, Spread
+from actors.benchmarks.common import SuiteSettings, load
 from raygrid.market.central import solve_central
 from raygrid.market.channel import Channel, Staleness
 from raygrid.market.clearing import ClearingOptions, ClearingStatus
 from raygrid.market.session import clear, local_exchange
-from raygrid.scenario.build import build_case
+from raygrid.results.benchmark import Report, Spread
 from raygrid.scenario.case import Case
-from raygrid.scenario.load import load_scenario
 
 LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4)
 JITTERS_S = (0.0, 0.01, 0.03, 0.1)
@@ -95,29 +92,31 @@ def measure(
     )
 
 
-@click.command()
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--agents", type=click.IntRange(1), default=100, show_default=True)
-@OUT
-def main(seeds: int, agents: int, out: Path) -> None:
+class Settings(SuiteSettings):
+    """What can be set."""
+
+    seeds: PositiveInt = 5
+    agents: PositiveInt = 100
+
+
+QUICK = Settings(seeds=1, agents=20)
+
+
+def run(report: Report, settings: Settings) -> None:
     """Study iterations and gap against loss and delay."""
-    report = Report("communication", __doc__ or "")
-    loss_rows, delay_rows = [], []
-    for name, count, links in (("ieee14", None, 25), ("community", agents, 20)):
-        scenario, base_dir = load_scenario(name, agents=count)
-        case, options = build_case(scenario, base_dir=base_dir), clearing_options(scenario)
+    links = f"latency {LATENCY_S} s, 1 Mbit/s a link, patience {PATIENCE_S} s"
+    keys = ("case", "loss", "jitter_s")
+    losses = report.table(f"Against loss ({links}, jitter 0.01 s)", keys)
+    delays = report.table(f"Against delay ({links}, loss 0.01)", keys)
+    for name, count, n_links in (
+        ("ieee14", None, 25),
+        ("community", settings.agents, min(20, settings.agents)),
+    ):
+        case, options = load(name, count)
         central = solve_central(case, network_constrained=options.network_constrained).welfare
-        for loss in LOSSES:
-            channel = Channel(LATENCY_S, 0.01, loss, RATE_BITS_PER_S)
-            loss_rows.append(measure(name, case, options, central, links, channel, seeds))
-        for jitter_s in JITTERS_S:
-            channel = Channel(LATENCY_S, jitter_s, 0.01, RATE_BITS_PER_S)
-            delay_rows.append(measure(name, case, options, central, links, channel, seeds))
-    settings = f"latency {LATENCY_S} s, 1 Mbit/s a link, patience {PATIENCE_S} s"
-    report.table(f"Against loss ({settings}, jitter 0.01 s)", loss_rows)
-    report.table(f"Against delay ({settings}, loss 0.01)", delay_rows)
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()
+        for table, channels in (
+            (losses, [Channel(LATENCY_S, 0.01, loss, RATE_BITS_PER_S) for loss in LOSSES]),
+            (delays, [Channel(LATENCY_S, j, 0.01, RATE_BITS_PER_S) for j in JITTERS_S]),
+        ):
+            for channel in channels:
+                table.add(measure(name, case, options, central, n_links, channel, settings.seeds))

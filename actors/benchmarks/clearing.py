@@ -1,6 +1,6 @@
 """Clearing on warm Ray actors: the thesis' cases, and a community of a thousand prosumers.
 
-Run as ``python -m benchmarks.clearing``. The central solve of the same case (CVXPY, Clarabel)
+The central solve of the same case (CVXPY, Clarabel)
 is measured in the same run; each side runs unmeasured first, so that nothing is loaded or
 compiled on anybody's time. A central solve counts the building of its model, a clearing its
 final schedule. Where the central solver misses its tolerances ('inaccurate'), the gap to it is
@@ -12,22 +12,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
+from pydantic import PositiveInt
 
+from actors.benchmarks.common import SuiteSettings, fullest_line, load, repeat
 from actors.cluster import ClusterOptions
 from actors.placement import PlacementPolicy
-from actors.session import Session, clearing_options
-from benchmarks.common import OUT, Report, Spread, Target, fullest_line, printed, repeat
+from actors.session import Session
+from raygrid.errors import EndedShortError
 from raygrid.market.central import CentralResult, CentralStatus, solve_central
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
-from raygrid.results.printed import Quantity
-from raygrid.scenario.build import build_case
+from raygrid.results.benchmark import Report, Spread, Table, Target
+from raygrid.results.printed import PRINTED, Method, Quantity
 from raygrid.scenario.case import Case
-from raygrid.scenario.load import load_scenario
 
 SECONDS_TO_REACH = {"ieee14": 0.2, "ieee33": 0.3}
 LOOSE_TOLERANCE = 5e-4
@@ -36,10 +35,13 @@ FULL = 1 - 1e-4
 """Utilisation from which a line counts as full."""
 
 
-def load(name: str, agents: int | None = None) -> tuple[Case, ClearingOptions]:
-    """A scenario's case and solver settings."""
-    scenario, base_dir = load_scenario(name, agents=agents)
-    return build_case(scenario, base_dir=base_dir), clearing_options(scenario)
+def printed(scenario: str, network_constrained: bool, quantity: Quantity) -> float | None:
+    """The thesis' figure for ADMM."""
+    for c in PRINTED:
+        key = (c.scenario, c.method, c.network_constrained, c.quantity)
+        if key == (scenario, Method.ADMM, network_constrained, quantity):
+            return c.value
+    return None
 
 
 def solve_repeatedly(case: Case, limited: bool, n: int, unmeasured: int = 1) -> list[CentralResult]:
@@ -48,7 +50,7 @@ def solve_repeatedly(case: Case, limited: bool, n: int, unmeasured: int = 1) -> 
         n, lambda: solve_central(case, network_constrained=limited), unmeasured
     )
     if any(np.isnan(solve.welfare) for solve in solves):
-        raise RuntimeError(f"{case.name}: the central benchmark ended as {solves[-1].status}")
+        raise EndedShortError(f"{case.name}: the central benchmark ended as {solves[-1].status}")
     return solves
 
 
@@ -80,10 +82,9 @@ def known_gap(row: dict[str, Any]) -> float:
 
 
 def thesis_rows(
-    session: Session, placements: tuple[str, ...], n: int
-) -> tuple[list[dict[str, Any]], list[Target]]:
+    table: Table, session: Session, placements: tuple[str, ...], n: int
+) -> list[Target]:
     """Both cases, with and without limits, for every placement."""
-    rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for name, seconds_to_reach in SECONDS_TO_REACH.items():
         case, options = load(name)
@@ -92,12 +93,11 @@ def thesis_rows(
             with session.market(case, PlacementPolicy.parse(placement)) as market:
                 for limited in (False, True):
                     settings = ClearingOptions(**{**vars(options), "network_constrained": limited})
-                    row = facts(
-                        case, repeat(n, lambda s=settings: market.clear(s)), solves[limited]
-                    )
+                    results = repeat(n, partial(market.clear, settings))
+                    row = facts(case, results, solves[limited])
                     hosts = market.placement.n_hosts
                     what = f"{name}, {'with' if limited else 'no'} limits, {hosts} actors"
-                    rows.append(
+                    table.add(
                         {
                             "case": what,
                             **row,
@@ -131,33 +131,34 @@ def thesis_rows(
                                 at_most=100 * (1 + 1e-6),
                             )
                         )
-    return rows, targets
+    return targets
 
 
-def community_rows(
-    session: Session, agents: int, actors: str, n: int, central_n: int
-) -> tuple[list[dict[str, Any]], list[Target]]:
+def community_rows(table: Table, session: Session, settings: Settings) -> list[Target]:
     """The default community, which has a grid connection and fixed loads.
 
     At the scenario's tolerance, and at the loosest that still keeps the gap to reach.
     """
-    case, options = load("community", agents)
+    case, options = load("community", settings.agents)
     tolerances = (options.relative_tolerance, LOOSE_TOLERANCE)
-    with session.market(case, PlacementPolicy.parse(actors)) as market:
+    with session.market(case, PlacementPolicy.parse(settings.actors)) as market:
         cleared: list[list[ClearingResult]] = [
-            repeat(n, partial(market.clear, replace(options, relative_tolerance=eps)))
+            repeat(
+                settings.repeats,
+                partial(market.clear, replace(options, relative_tolerance=eps)),
+            )
             for eps in tolerances
         ]
         hosts = market.placement.n_hosts
     # CVXPY and Clarabel are loaded by now; another unmeasured solve would only take time.
-    solves = solve_repeatedly(case, True, central_n, unmeasured=0)
-    rows, targets = [], []
+    solves = solve_repeatedly(case, True, settings.central_repeats, unmeasured=0)
+    targets = []
     for eps, results in zip(tolerances, cleared, strict=True):
-        what = f"community of {agents}, {hosts} actors, relative tolerance {eps:g}"
+        what = f"community of {settings.agents}, {hosts} actors, relative tolerance {eps:g}"
         row, more = _community_row(what, case, results, solves)
-        rows.append(row)
+        table.add(row)
         targets += more
-    return rows, targets
+    return targets
 
 
 def _community_row(
@@ -184,34 +185,24 @@ def _community_row(
     return {"case": what, **row}, targets
 
 
-@click.command()
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--central-repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--agents", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--actors", default="2", show_default=True, help="Actors of the community.")
-@click.option(
-    "--placement", "placements", multiple=True, default=("each", "2"), show_default=True,
-    help="Placements of the thesis' cases.",
-)  # fmt: skip
-@OUT
-def main(
-    repeats: int,
-    central_repeats: int,
-    agents: int,
-    actors: str,
-    placements: tuple[str, ...],
-    out: Path,
-) -> None:
+class Settings(SuiteSettings):
+    """What can be set; `placements` are of the thesis' cases, `actors` of the community."""
+
+    repeats: PositiveInt = 5
+    central_repeats: PositiveInt = 3
+    agents: PositiveInt = 1000
+    actors: str = "2"
+    placements: tuple[str, ...] = ("each", "2")
+
+
+QUICK = Settings(repeats=1, central_repeats=1, agents=30, placements=("2",))
+
+
+def run(report: Report, settings: Settings) -> None:
     """Time clearings on warm actors against the central solve and the thesis."""
-    report = Report("clearing", __doc__ or "")
+    thesis = report.table("The thesis' cases (reconstructed data)", ("case",))
+    community = report.table("Community", ("case",))
     with Session(ClusterOptions()) as session:
-        rows, targets = thesis_rows(session, placements, repeats)
-        more, more_targets = community_rows(session, agents, actors, repeats, central_repeats)
-    report.table("The thesis' cases (reconstructed data)", rows)
-    report.table("Community", more)
-    report.targets([*targets, *more_targets])
-    report.write(out)
-
-
-if __name__ == "__main__":
-    main()
+        targets = thesis_rows(thesis, session, settings.placements, settings.repeats)
+        targets += community_rows(community, session, settings)
+    report.targets(targets)

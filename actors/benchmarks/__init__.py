@@ -1,0 +1,1 @@
+"""Benchmark suites. A suite is a module with three things: `Settings`, `QUICK` and `run`."""

@@ -1,1 +1,0 @@
-"""Benchmarks, run as modules; each leaves JSON and Markdown in results/benchmarks."""
