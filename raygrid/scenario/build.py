@@ -34,7 +34,7 @@ from raygrid.scenario.config import (
     Voltage,
 )
 from raygrid.scenario.drawn import Range
-from raygrid.scenario.households import drawn_community, read_households
+from raygrid.scenario.households import When, drawn_community, read_households
 from raygrid.scenario.load import load_scenario
 from raygrid.scenario.network import BuiltinNetwork, TablesNetwork, TownNetwork
 from raygrid.scenario.repeated import RepeatedCommunity
@@ -380,15 +380,12 @@ def _community(
     """The prosumers, and the grid's size weight where a table gives one."""
     source, horizon, seed = scenario.population, scenario.horizon, scenario.seed
     network, town = place.network, place.town
+    when = When(horizon, first_hour, scenario.history)
     if isinstance(source, CommunityPopulation):
-        return drawn_community(
-            source, horizon, place.weight, seed=seed, base_dir=base_dir, first_hour=first_hour
-        ), None
+        return drawn_community(source, when, place.weight, seed=seed, base_dir=base_dir), None
     if isinstance(source, TownPopulation):
         assert town is not None  # the scenario's validation sees to it
-        return variant_community(
-            source, horizon, town, seed=seed, base_dir=base_dir, first_hour=first_hour
-        ), None
+        return variant_community(source, when, town, seed=seed, base_dir=base_dir), None
     if isinstance(source, TablesPopulation):
         population, grid_weight = read_population(
             data_path(source.prosumers, base_dir),
@@ -405,9 +402,7 @@ def _community(
             return GivenCommunity(population.take(slice(0, agents))), grid_weight
         copies = RepeatedCommunity(population, agents, seed, Range(size.low, size.high))
         return copies, grid_weight
-    population = read_households(
-        source, horizon, network, seed=seed, base_dir=base_dir, first_hour=first_hour
-    )
+    population = read_households(source, when, network, seed=seed, base_dir=base_dir)
     return GivenCommunity(replace(population, size_weight=np.zeros(len(population)))), None
 
 

@@ -31,6 +31,7 @@ from raygrid.scenario.fields import (
     Text,
     Whole,
 )
+from raygrid.scenario.history import History
 from raygrid.scenario.metering import Metering
 from raygrid.scenario.network import NetworkConfig, TownNetwork
 from raygrid.scenario.settlement import Settlement
@@ -156,6 +157,16 @@ class CommunityPopulation(ShapedPopulation):
         ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L"),
         description="load shapes that households are drawn from",
         min_length=1,
+    )
+    pv_systems: tuple[Text, ...] = Field(
+        ("east", "southeast", "south", "southwest", "west"),
+        description="PV shapes that systems are drawn from",
+        min_length=1,
+    )
+    distinct: Flag = Field(
+        False,
+        description="take shapes, shifts and PV systems in turn instead of drawing them, so that "
+        "no two households are alike while there are enough of them",
     )
     household_peak_kw: Span = Field(
         Span(low=2.0, high=4.0), description="what a load shape is multiplied by [kW]"
@@ -409,6 +420,9 @@ class Scenario(Section):
     network: NetworkConfig = Field(description="the grid")
     horizon: Horizon = Field(Horizon(), description="periods of the market")
     population: PopulationConfig = Field(description="the prosumers")
+    history: History | None = Field(
+        None, description="days to learn from, and their split; left out: nothing is learnt"
+    )
     tariffs: Tariffs | None = Field(
         None, description="the grid connection; left out: an islanded community"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,6 +52,7 @@ class HouseholdRules:
     delta_per_kwh: Range
     max_week_shift: int
     max_quarter_hour_shift: int
+    distinct: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,27 @@ class DrawnCommunity:
         rules, seed = self.rules, self.seed
         n_shapes, n_weeks, n_quarters, n_periods = self.fixed_shapes.shape
         weeks, quarters = rules.max_week_shift, rules.max_quarter_hour_shift
-        kind = draws.choice(seed, "load_shape", ids, np.ones(n_shapes))
-        week = weeks + draws.integers(seed, "week_shift", ids, -weeks, weeks)
-        quarter = quarters + draws.integers(seed, "quarter_hour_shift", ids, -quarters, quarters)
+        if rules.distinct:
+            kind = (ids - 1) % n_shapes
+            turn = np.argsort(draws.uniform(seed, "shift", np.arange(n_weeks * n_quarters)))
+            week, quarter = np.divmod(turn[(ids - 1) // n_shapes % len(turn)], n_quarters)
+        else:
+            kind = draws.choice(seed, "load_shape", ids, np.ones(n_shapes))
+            week = weeks + draws.integers(seed, "week_shift", ids, -weeks, weeks)
+            quarter = draws.integers(seed, "quarter_hour_shift", ids, 0, 2 * quarters)
         shape = ((kind * n_weeks + week) * n_quarters + quarter).astype(np.int32)
         peak = rules.household_peak_kw.draw(seed, "household_peak", ids)
 
         # One draw decides both, so that batteries go to homes with PV first.
         rank = draws.stratified(seed, "devices", ids)
         has_pv, has_battery = rank < rules.pv_share, rank < rules.battery_share
-        facing = draws.choice(seed, "pv_orientation", ids, np.ones(len(self.pv_shapes)))
+        n_systems = len(self.pv_shapes)
+        if rules.distinct:
+            # Homes with PV have the lowest ranks of their ten: these count them through.
+            owner = (ids - 1) // 10 * math.ceil(10 * rules.pv_share) + np.floor(10 * rank)
+            facing = owner.astype(np.int64) % n_systems
+        else:
+            facing = draws.choice(seed, "pv_orientation", ids, np.ones(n_systems))
         pv_peak = np.where(has_pv, rules.pv_peak_kw.draw(seed, "pv_peak", ids), 0.0)
         capacity = rules.battery_capacity_kwh.draw(seed, "capacity", ids)
         capacity = np.where(has_battery, capacity, 0.0)

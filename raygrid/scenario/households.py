@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from raygrid.scenario.config import (
     TownPopulation,
 )
 from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules, Range
+from raygrid.scenario.history import History, split_profiles
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
 from raygrid.scenario.tables import bus_positions
 from raygrid.scenario.tabular import read_table
@@ -34,10 +36,21 @@ def _between(seed: int, stream: str, ids: IntArray, span: Span) -> FloatArray:
 
 @dataclass(frozen=True)
 class When:
-    """The time that profiles are taken from."""
+    """The time that profiles are taken from.
+
+    Attributes
+    ----------
+    horizon : Horizon
+        The scenario's horizon.
+    first_hour : float
+        Hours from the scenario's start to the first period [h].
+    history : History, optional
+        Keeps shifts within the parts of its split.
+    """
 
     horizon: Horizon
-    first_hour: float
+    first_hour: float = 0.0
+    history: History | None = None
 
     def profiles(
         self,
@@ -48,7 +61,8 @@ class When:
     ) -> FloatArray:
         """Profiles (n, T) of the given shapes, shifted if told so."""
         none = np.zeros(len(shape), dtype=np.int64)
-        return shifted_profiles(
+        rule = partial(split_profiles, self.history) if self.history else shifted_profiles
+        return rule(
             table,
             shape,
             none if weeks is None else weeks,
@@ -105,17 +119,13 @@ def _split_flexible(
     )
 
 
-PV_SHAPES = ("east", "southeast", "south", "southwest", "west")
-
-
 def drawn_community(
     source: CommunityPopulation,
-    horizon: Horizon,
+    when: When,
     weight: FloatArray,
     *,
     seed: int,
     base_dir: Path,
-    first_hour: float = 0.0,
 ) -> DrawnCommunity:
     """Households to be drawn from a seed; what each is depends on the seed and its id alone.
 
@@ -123,16 +133,14 @@ def drawn_community(
     ----------
     source : CommunityPopulation
         The scenario's section.
-    horizon : Horizon
-        The scenario's horizon.
+    when : When
+        The time that profiles are taken from.
     weight : (B,) float64
         Share of the prosumers at each bus.
     seed : int
         The scenario's seed.
     base_dir : Path
         Folder that data paths are relative to.
-    first_hour : float
-        Hours from the scenario's start to the first period [h].
 
     Returns
     -------
@@ -144,15 +152,14 @@ def drawn_community(
     InputError
         If a shape table is missing or does not hold the horizon's start.
     """
-    when = When(horizon, first_hour)
     loads = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes)
     weeks = np.arange(-source.max_week_shift, source.max_week_shift + 1)
     quarters = np.arange(-source.max_quarter_hour_shift, source.max_quarter_hour_shift + 1)
     every = np.meshgrid(np.arange(len(loads.names)), weeks, quarters, indexing="ij")
     codes = [np.ravel(code) for code in every]
-    household = when.profiles(loads, *codes).reshape(*every[0].shape, horizon.periods)
+    household = when.profiles(loads, *codes).reshape(*every[0].shape, when.horizon.periods)
     flexible = source.flexible_share * household
-    pv = read_shapes(data_path(source.pv_shapes, base_dir), PV_SHAPES)
+    pv = read_shapes(data_path(source.pv_shapes, base_dir), source.pv_systems)
     values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(HouseholdRules)}
     rules: dict[str, Any] = {
         name: Range(value.low, value.high) if isinstance(value, Span) else value
@@ -165,7 +172,7 @@ def drawn_community(
         rules=HouseholdRules(**rules),
         fixed_shapes=household - flexible,
         elastic_shapes=source.elastic_headroom * flexible,
-        pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(PV_SHAPES))),
+        pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(source.pv_systems))),
     )
 
 
@@ -323,12 +330,11 @@ def read_units(
 
 def read_households(
     source: HouseholdsPopulation,
-    horizon: Horizon,
+    when: When,
     network: Network,
     *,
     seed: int,
     base_dir: Path,
-    first_hour: float = 0.0,
 ) -> Population:
     """Build given households from their units and the shapes these follow.
 
@@ -340,16 +346,14 @@ def read_households(
     ----------
     source : HouseholdsPopulation
         The scenario's section.
-    horizon : Horizon
-        The scenario's horizon.
+    when : When
+        The time that profiles are taken from.
     network : Network
         Where the buses must be.
     seed : int
         The scenario's seed.
     base_dir : Path
         Folder that data paths are relative to.
-    first_hour : float
-        Hours from the scenario's start to the first period [h].
 
     Returns
     -------
@@ -361,13 +365,13 @@ def read_households(
     InputError
         If a table is wrong.
     """
-    units, when = read_units(source, network, base_dir), When(horizon, first_hour)
+    units = read_units(source, network, base_dir)
     ids = units.ids
     weeks, quarters = _spread_shifts(source, seed, ids, units.main_shape)
     pv = units.total(when, "pv")
     has_pv = (pv > 0).any(axis=1)
     population = replace(
-        units.batteries(horizon.periods, source.soc_initial_share),
+        units.batteries(when.horizon.periods, source.soc_initial_share),
         alpha=np.where(has_pv, _between(seed, "pv_alpha", ids, source.pv_cost_per_kw2h), 0.0),
         beta=np.where(has_pv, _between(seed, "pv_cost", ids, source.pv_cost_per_kwh), 0.0),
         generation_limit_kw=pv,

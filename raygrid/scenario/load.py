@@ -403,6 +403,7 @@ def load_scenario(
 PATH_KEYS = frozenset({"lines", "buses", "path", "prosumers", "profiles", "table", "units"}) | {
     "load_shapes",
     "pv_shapes",
+    "weather",
 }
 
 

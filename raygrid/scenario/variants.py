@@ -13,7 +13,7 @@ from raygrid.prosumer.community import bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import Population
 from raygrid.scenario import draws
-from raygrid.scenario.config import Horizon, Span, TownPopulation
+from raygrid.scenario.config import Span, TownPopulation
 from raygrid.scenario.drawn import Range, SeededPart
 from raygrid.scenario.households import When, read_units
 from raygrid.scenario.town import Town
@@ -167,12 +167,11 @@ class VariantCommunity:
 
 def variant_community(
     source: TownPopulation,
-    horizon: Horizon,
+    when: When,
     town: Town,
     *,
     seed: int,
     base_dir: Path,
-    first_hour: float = 0.0,
 ) -> VariantCommunity:
     """Variants of the households that a table gives, in every grid of a town.
 
@@ -180,16 +179,14 @@ def variant_community(
     ----------
     source : TownPopulation
         The scenario's section.
-    horizon : Horizon
-        The scenario's horizon.
+    when : When
+        The time that profiles are taken from.
     town : Town
         Where they stand.
     seed : int
         The scenario's seed.
     base_dir : Path
         Folder that data paths are relative to.
-    first_hour : float
-        Hours from the scenario's start to the first period [h].
 
     Returns
     -------
@@ -201,8 +198,8 @@ def variant_community(
     InputError
         If a table is wrong.
     """
-    units, when = read_units(source, town.grid, base_dir), When(horizon, first_hour)
-    n, n_periods = len(units.ids), horizon.periods
+    units = read_units(source, town.grid, base_dir)
+    n, n_periods = len(units.ids), when.horizon.periods
     weeks = np.arange(-source.max_week_shift, source.max_week_shift + 1)
     quarters = np.arange(-source.max_quarter_hour_shift, source.max_quarter_hour_shift + 1)
     fixed = np.zeros((n, len(weeks), len(quarters), n_periods))
