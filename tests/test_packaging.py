@@ -158,7 +158,8 @@ def test_declared_dependencies_are_the_imported_ones() -> None:
     used = {names.get(name, name).replace("_", "-") for name in imported} | {"ray"}
     config = setup_cfg()
     declared = requirement_names(config["options"]["install_requires"])
-    extra = requirement_names(config["options.extras_require"]["data"])
+    extras = config["options.extras_require"]
+    extra = requirement_names(extras["data"]) | requirement_names(extras["bench"])
     assert declared <= used <= declared | extra
 
 

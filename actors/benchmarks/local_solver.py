@@ -7,7 +7,7 @@ prosumer and is warm-started; DAQP, too, keeps its workspace, solves the problem
 charge and discharge (with a small ridge, since they enter p only together) and starts from
 the last active set. Both are timed on their own clocks, without Python, and the median is
 taken; the path method in CPU time per thread, and in wall time for one and two threads. DAQP
-stands only where it is installed (`pip install daqp`).
+stands only where it is installed (`pip install raygrid[bench]`).
 """
 
 from __future__ import annotations
