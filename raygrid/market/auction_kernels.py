@@ -313,3 +313,21 @@ def money_many(
             money_micro[e, owner[row[SELLER]]] += earned
             money_micro[e, owner[row[BUYER]]] -= paid
             network_micro[e] += paid - earned
+
+
+@compiled
+def matched_many(trades: IntArray, count: IntArray, matched: IntArray) -> None:
+    """Energy of each order's trades in E markets.
+
+    Parameters
+    ----------
+    trades, count
+        As `clear_many`.
+    matched : (E, K) int64
+        Set to the energies, 0 or more [Wh].
+    """
+    for e in range(len(count)):
+        matched[e, :] = 0
+        for k in range(count[e]):
+            matched[e, trades[e, k, SELLER]] += trades[e, k, ENERGY]
+            matched[e, trades[e, k, BUYER]] += trades[e, k, ENERGY]
