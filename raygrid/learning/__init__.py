@@ -1,0 +1,1 @@
+"""Learning: data sets, forecasters and bidders; torch is imported only where it trains."""
