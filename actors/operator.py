@@ -13,7 +13,7 @@ from actors.link import Door, DoorAddress, Link
 from actors.prosumer import OutOfStepError, Pulse, node_id, take_pulse
 from actors.wire import decode_sums, encode_outcome, encode_prices
 from raygrid.arrays import FloatArray
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.messages import (
@@ -26,7 +26,7 @@ from raygrid.market.messages import (
     RoundOutcome,
 )
 from raygrid.market.operator import Operator
-from raygrid.market.projection import Projection
+from raygrid.market.tree import projection_onto
 
 RUN_AHEAD = 2
 """Rounds that the operator may be ahead of the driver: enough that nobody waits for it."""
@@ -38,7 +38,7 @@ class OperatorData:
 
     Attributes
     ----------
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         The case's limits.
     no_rows : NetworkRows
         What stands in their place where a clearing enforces none.
@@ -46,8 +46,8 @@ class OperatorData:
         B and T.
     """
 
-    rows: NetworkRows
-    no_rows: NetworkRows
+    rows: LimitRows
+    no_rows: LimitRows
     n_buses: int
     n_periods: int
 
@@ -70,7 +70,7 @@ class NetworkOperatorActor:
         """Take over the limits and load the compiled projection with one run of it."""
         self._data, self._operator, self._outcome = data, None, None
         still = np.zeros((data.n_buses, data.n_periods))
-        Projection(data.rows, np.ones(data.n_buses)).project(still)
+        projection_onto(data.rows, np.ones(data.n_buses)).project(still)
 
     def start(
         self, hosts: Sequence[HostSummary], options: ClearingOptions, initial_pi_kw: FloatArray

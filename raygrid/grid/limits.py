@@ -16,12 +16,16 @@ from raygrid.errors import InputError
 from raygrid.grid.checks import as_finite_array
 from raygrid.grid.network import Network, NetworkRows
 from raygrid.grid.ptdf import MAX_DENSE_ENTRIES, PtdfFactor
+from raygrid.grid.tree_rows import LimitRows, TreeRows, subtree_ranges, tree_line_rows
 from raygrid.grid.voltage import VoltageModel, lindistflow
 
 SCREEN_MARGIN = 1e-3
 """A row stays if it can come this close to a bound, relative to the room between the bounds."""
 
 ROWS_AT_A_TIME = 256
+
+MAX_DENSE_TREE_ENTRIES = 1_000_000
+"""Entries of a radial network's dense rows up to which they are taken as a matrix."""
 
 
 def line_rows(
@@ -30,7 +34,9 @@ def line_rows(
     n_periods: int,
     p_min_kw: FloatArray | None = None,
     p_max_kw: FloatArray | None = None,
-) -> NetworkRows:
+    *,
+    as_tree: bool | None = None,
+) -> LimitRows:
     """Line limits -limit <= PTDF p + f0 <= limit (3-19) of the lines that can bind.
 
     Parameters
@@ -44,22 +50,35 @@ def line_rows(
     p_min_kw, p_max_kw : (B, T) float64, optional
         Range of each bus' net injection [kW], infinite where unknown. Without them every line
         with a finite limit is kept.
+    as_tree : bool, optional
+        Whether rows of a radial network are `TreeRows`; without it, those of large ones are.
 
     Returns
     -------
-    NetworkRows
+    NetworkRows or TreeRows
         Rows of kind 'line', bounds less the flow of phase shifters [kW].
 
     Raises
     ------
     InputError
         A range that is empty or has NaN, or more rows than fit in memory.
+    ValueError
+        Tree rows are asked for and the network is not radial.
     """
     box = _box(network, n_periods, p_min_kw, p_max_kw)
     candidates = np.flatnonzero(np.isfinite(network.limit_kw))
     limit, offset = network.limit_kw[candidates], network.flow_offset_kw[candidates]
     lower = np.repeat((-limit - offset)[:, None], n_periods, axis=1)
     upper = np.repeat((limit - offset)[:, None], n_periods, axis=1)
+    if as_tree is None:
+        entries = len(candidates) * network.n_buses
+        as_tree = network.is_radial and entries > MAX_DENSE_TREE_ENTRIES
+    if as_tree:
+        rows = tree_line_rows(network, lower, upper, candidates)
+        if box is None:
+            return rows
+        can_bind = _near(subtree_ranges(rows, box.low, box.high, box.balanced), lower, upper)
+        return tree_line_rows(network, lower, upper, candidates, can_bind, rows.tree)
     return _screened(factor.rows, candidates, lower, upper, box, "line", network)
 
 
@@ -150,24 +169,32 @@ def empty_rows(network: Network, n_periods: int) -> NetworkRows:
     )
 
 
-def stack_rows(first: NetworkRows, second: NetworkRows) -> NetworkRows:
-    """The rows of both, first ones first.
+def stack_rows(first: LimitRows, second: NetworkRows) -> LimitRows:
+    """The rows of both, first ones first; dense unless there are none of the second kind.
 
     Raises
     ------
     InputError
-        They are for different numbers of buses or periods.
+        They are for different numbers of buses or periods, or too many for dense rows.
     """
-    if (
-        first.matrix.shape[1] != second.matrix.shape[1]
-        or first.lower.shape[1] != second.lower.shape[1]
-    ):
+    if first.n_buses != second.n_buses or first.lower.shape[1] != second.lower.shape[1]:
         raise InputError(
-            f"rows for {first.matrix.shape[1]} buses and {first.lower.shape[1]} periods do not "
-            f"fit rows for {second.matrix.shape[1]} buses and {second.lower.shape[1]} periods",
+            f"rows for {first.n_buses} buses and {first.lower.shape[1]} periods do not "
+            f"fit rows for {second.n_buses} buses and {second.lower.shape[1]} periods",
             "network limits",
             "build both for the same network and horizon",
         )
+    if isinstance(first, TreeRows):
+        if not second.n_rows:
+            return first
+        if first.n_rows * first.n_buses > MAX_DENSE_ENTRIES:
+            raise InputError(
+                f"{first.n_rows} line limits of {first.n_buses} buses stand beside voltage "
+                "limits, too many for dense rows",
+                "network limits",
+                "leave the voltage limits out, or raise line limits that need not bind",
+            )
+        first = first.dense()
     return NetworkRows(
         np.vstack([first.matrix, second.matrix]),
         np.vstack([first.lower, second.lower]),
@@ -250,15 +277,21 @@ def _can_bind(matrix: FloatArray, lower: FloatArray, upper: FloatArray, box: _Bo
     The knapsack costs a sort per row, so a bound without the balance (the knapsack's dual at
     multiplier 0) first takes out the many rows that stay far from their limits.
     """
-    room = SCREEN_MARGIN * (upper - lower)
     up, down = np.maximum(matrix, 0.0), np.minimum(matrix, 0.0)
     high = up @ box.high + down @ box.low
     low = up @ box.low + down @ box.high
-    near = np.asarray(((high > upper - room) | (low < lower + room)).any(axis=1))
+    near = _near((low, high), lower, upper)
     rows = np.flatnonzero(near)
     high, low = _largest(matrix[rows], box), -_largest(-matrix[rows], box)
-    near[rows] = ((high > upper[rows] - room[rows]) | (low < lower[rows] + room[rows])).any(axis=1)
+    near[rows] = _near((low, high), lower[rows], upper[rows])
     return near
+
+
+def _near(values: tuple[FloatArray, FloatArray], lower: FloatArray, upper: FloatArray) -> BoolArray:
+    """(M,) bool: rows whose least or largest value comes near a bound in some period."""
+    room = SCREEN_MARGIN * (upper - lower)
+    low, high = values
+    return np.asarray(((high > upper - room) | (low < lower + room)).any(axis=1))
 
 
 def _sum_of_others(values: FloatArray) -> FloatArray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from raygrid.arrays import FloatArray, IntArray
 
@@ -95,3 +96,28 @@ class NetworkRows:
     def n_rows(self) -> int:
         """Number of rows M."""
         return int(self.matrix.shape[0])
+
+    @property
+    def n_buses(self) -> int:
+        """Number of buses B."""
+        return int(self.matrix.shape[1])
+
+    def flows(self, p_bus_kw: FloatArray) -> FloatArray:
+        """(M, T) value of each row for bus injections (B, T)."""
+        return np.asarray(self.matrix @ p_bus_kw)
+
+    def prices(self, multipliers: FloatArray) -> FloatArray:
+        """(B, T) what multipliers (M, T) of the rows make of an injection: matrix' m."""
+        return np.asarray(self.matrix.T @ multipliers)
+
+    def sparse(self) -> csr_array:
+        """(M, B) matrix of the rows."""
+        return csr_array(self.matrix)
+
+    def sizes(self) -> FloatArray:
+        """(M,) largest coefficient of each row."""
+        return np.asarray(np.abs(self.matrix).max(axis=1, initial=0.0))
+
+    def with_bounds(self, lower: FloatArray, upper: FloatArray) -> NetworkRows:
+        """The same rows with other bounds."""
+        return replace(self, lower=lower, upper=upper)

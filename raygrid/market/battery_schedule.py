@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.final_schedule import FinalSchedule, FinalStatus, final_schedule
-from raygrid.market.projection import Projection
+from raygrid.market.tree import projection_onto
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import Population
 
@@ -119,7 +119,7 @@ def battery_schedule(
     up_kw: FloatArray,
     down_kw: FloatArray,
     bus_weight: FloatArray,
-    rows: NetworkRows,
+    rows: LimitRows,
     batteries: Batteries,
     period_hours: float,
 ) -> BatterySchedule:
@@ -137,7 +137,7 @@ def battery_schedule(
         Headroom of the other devices per bus [kW].
     bus_weight : (B,) float64
         Sum of size weights per bus n_b.
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         Limits; may be empty.
     batteries : Batteries
         The batteries that may move.
@@ -149,7 +149,7 @@ def battery_schedule(
     BatterySchedule
         New schedules; `final.status` says whether they reach balance and limits.
     """
-    toward = Projection(rows, bus_weight).project(p_bus_kw).z_bus_kw - p_bus_kw
+    toward = projection_onto(rows, bus_weight).project(p_bus_kw).z_bus_kw - p_bus_kw
     last = final_schedule(p_bus_kw, up_kw, down_kw, bus_weight, rows)
     unmoved = BatterySchedule(
         last, batteries, _integrate(batteries, period_hours), np.zeros_like(p_bus_kw)
@@ -230,7 +230,7 @@ def _solve(
     up_kw: FloatArray,
     down_kw: FloatArray,
     bus_weight: FloatArray,
-    rows: NetworkRows,
+    rows: LimitRows,
     batteries: Batteries,
     discharging: np.ndarray[Any, np.dtype[np.bool_]],
     period_hours: float,
@@ -271,8 +271,8 @@ def _solve(
 
     total = sp.kron(np.ones((1, n_buses)), sp.eye_array(n_periods), format="csr") @ injection
     dynamics, supplied = _charge_balance(batteries, discharging, period_hours, powers, charges)
-    flow = sp.kron(sp.csr_array(rows.matrix), sp.eye_array(n_periods), format="csr") @ injection
-    flow_held = (rows.matrix @ held).ravel()
+    flow = sp.kron(rows.sparse(), sp.eye_array(n_periods), format="csr") @ injection
+    flow_held = rows.flows(held).ravel()
 
     # What no schedule could use up is no bound, and would only spoil the scaling.
     cap = 2.0 * (np.abs(p_bus_kw).sum() + most.sum()) + 1.0

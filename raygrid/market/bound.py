@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from raygrid.arrays import FloatArray
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.prices import LEAST_SALE_KW
 from raygrid.prosumer.population import GridConnection
 
@@ -18,7 +18,7 @@ _MOVING = 1e-3
 def bound_price(
     nu_per_kwh: FloatArray,
     row_price: FloatArray,
-    rows: NetworkRows,
+    rows: LimitRows,
     slack: int,
     grid: GridConnection | None,
     grid_kw: FloatArray,
@@ -37,7 +37,7 @@ def bound_price(
     row_price : (M, T) float64
         Price of each limit, rho m of the projection: positive at upper, negative at lower
         bounds [currency/h per unit of the row].
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         The limits.
     slack : int
         Position of the slack bus.
@@ -51,7 +51,7 @@ def bound_price(
     (B, T) float64
         lambda_b [currency/kWh].
     """
-    price = nu_per_kwh[None, :] - rows.matrix.T @ row_price
+    price = nu_per_kwh[None, :] - rows.prices(row_price)
     if grid is None:
         return np.asarray(price)
     full_import = grid_kw >= grid.import_limit_kw * (1 - _AT_LIMIT)
@@ -65,7 +65,7 @@ def bound_price(
 
 
 def welfare_bound(
-    agents_dual_value: float, row_price: FloatArray, rows: NetworkRows, period_hours: float
+    agents_dual_value: float, row_price: FloatArray, rows: LimitRows, period_hours: float
 ) -> float:
     """No schedule of the market has more welfare than this (weak duality).
 
@@ -77,7 +77,7 @@ def welfare_bound(
         ``lambda_b p_i - f_i(p_i)``, or any upper bound of it [currency/h].
     row_price : (M, T) float64
         Price of each limit, as given to `bound_price`.
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         The limits.
     period_hours : float
         Length of a period [h].

@@ -352,7 +352,7 @@ def _limit_rows(case: Case, p_bus: Any) -> list[tuple[BoolArray, float, Any]]:
     """Finite bounds of `case.rows` as constraints: where they stand, dual sign, constraint."""
     rows = case.rows
     limits: list[tuple[BoolArray, float, Any]] = []
-    flow = sp.kron(sp.csr_array(rows.matrix), sp.eye_array(case.n_periods), format="csr")
+    flow = sp.kron(rows.sparse(), sp.eye_array(case.n_periods), format="csr")
     for bound, sign in ((rows.upper, 1.0), (rows.lower, -1.0)):
         mask = np.isfinite(bound)
         if mask.any():

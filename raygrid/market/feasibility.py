@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import RaygridError
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.final_schedule import FinalStatus, final_schedule
 from raygrid.market.headroom import UNLIMITED_KW
 from raygrid.prosumer.limits import bus_ranges
@@ -139,11 +139,7 @@ def _feasible_with_idle_batteries(case: Case, network_constrained: bool) -> bool
     start = np.clip(0.0, low, high)
     rows = case.rows
     if not network_constrained:
-        rows = replace(
-            rows,
-            lower=np.full_like(rows.lower, -np.inf),
-            upper=np.full_like(rows.upper, np.inf),
-        )
+        rows = rows.with_bounds(np.full_like(rows.lower, -np.inf), np.full_like(rows.upper, np.inf))
     result = final_schedule(start, high - start, start - low, np.ones(len(low)), rows)
     return result.status is FinalStatus.OK
 
@@ -164,7 +160,7 @@ def _shortfalls(
     n_rows = rows.n_rows if network_constrained else 0
     k = len(batteries)
     eye = sp.eye_array(n, format="csr")
-    unit = np.abs(rows.matrix[:n_rows]).max(axis=1, initial=0.0)
+    unit = rows.sizes()[:n_rows]
     unit = np.where(unit > 0, unit, 1.0)
 
     # Columns, periods innermost: bus injections, charge, discharge, state of charge, missing
@@ -192,7 +188,7 @@ def _shortfalls(
         start = np.zeros((k, n))
         start[:, 0] = batteries.soc_initial_kwh
         equal_to.append(start.ravel())
-    flow = sp.kron(sp.csr_array(rows.matrix[:n_rows]), eye, format="csr") @ injection
+    flow = sp.kron(rows.sparse()[:n_rows], eye, format="csr") @ injection
     upper, lower = rows.upper[:n_rows, periods].ravel(), rows.lower[:n_rows, periods].ravel()
     has_upper, has_lower = np.isfinite(upper), np.isfinite(lower)
     limit = sp.vstack(
@@ -275,7 +271,7 @@ def _row_text(case: Case, row: int, excess: float) -> str:
     return f"{describe_row(case, row)} misses its limit by {excess:.4g} {_unit(case.rows, row)}"
 
 
-def _unit(rows: NetworkRows, row: int) -> str:
+def _unit(rows: LimitRows, row: int) -> str:
     return "kW at best" if rows.kind[row] == "line" else "p.u. at best"
 
 

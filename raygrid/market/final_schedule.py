@@ -9,7 +9,7 @@ import numpy as np
 
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.active_set import SOLVED, STALLED, solve_limits
 from raygrid.market.projection import RowFault
 
@@ -52,7 +52,7 @@ def final_schedule(
     up_kw: FloatArray,
     down_kw: FloatArray,
     bus_weight: FloatArray,
-    rows: NetworkRows,
+    rows: LimitRows,
     row_price: FloatArray | None = None,
 ) -> FinalSchedule:
     """Balance the bus sums within all limits (4-12) by the least weighted change.
@@ -69,7 +69,7 @@ def final_schedule(
         By how much each bus can raise and lower it, neither negative [kW].
     bus_weight : (B,) float64
         Sum of size weights per bus n_b.
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         Limits; may be empty.
     row_price : (M, T) float64, optional
         Price of each limit, positive at upper, negative at lower bounds.
@@ -90,6 +90,8 @@ def final_schedule(
         raise ValueError("injections and headrooms must be finite")
     if (up_kw < 0).any() or (down_kw < 0).any():
         raise ValueError("headrooms must not be negative")
+    if isinstance(rows, TreeRows):
+        rows = rows.dense()
     delta = np.zeros_like(p_bus_kw)
     faults: list[RowFault] = []
     for t in range(p_bus_kw.shape[1]):
@@ -120,7 +122,7 @@ def cheapest_schedule(
     down_kw: FloatArray,
     up_price: FloatArray,
     down_price: FloatArray,
-    rows: NetworkRows,
+    rows: LimitRows,
 ) -> FinalSchedule:
     """Balance the bus sums within all limits by the least change, and of those the cheapest.
 
@@ -135,7 +137,7 @@ def cheapest_schedule(
     up_price, down_price : (B, T) float64
         Mean marginal cost of each bus's room upwards, and what a move downwards saves
         [currency/kWh].
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         Limits; may be empty.
 
     Returns
@@ -145,6 +147,8 @@ def cheapest_schedule(
     """
     from scipy.optimize import linprog
 
+    if isinstance(rows, TreeRows):
+        rows = rows.dense()
     delta = np.zeros_like(p_bus_kw)
     faults: list[RowFault] = []
     n_buses = len(p_bus_kw)

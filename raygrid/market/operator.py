@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from raygrid.arrays import QUANTUM, BoolArray, FloatArray, IntArray, check_range, dequantise
-from raygrid.grid.network import NetworkRows
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.battery_schedule import Batteries, BatterySchedule, battery_schedule
 from raygrid.market.clearing import ClearingOptions, IterationRecord
 from raygrid.market.final_schedule import FinalSchedule, cheapest_schedule, final_schedule
@@ -25,7 +25,8 @@ from raygrid.market.messages import (
     RoundOutcome,
 )
 from raygrid.market.prices import locational_price
-from raygrid.market.projection import Projection, ProjectionResult, ProjectionStatus, RowFault
+from raygrid.market.projection import ProjectionResult, ProjectionStatus, RowFault
+from raygrid.market.tree import projection_onto
 
 BALANCING_RATIO = 5.0
 """Residuals further apart than this, each over its tolerance, move rho."""
@@ -73,7 +74,7 @@ class Operator:
 
     Parameters
     ----------
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         Limits that enter the projection; no rows means balance alone (4-5).
     n_buses, n_periods : int
         B and T.
@@ -87,7 +88,7 @@ class Operator:
 
     def __init__(
         self,
-        rows: NetworkRows,
+        rows: LimitRows,
         n_buses: int,
         n_periods: int,
         hosts: Sequence[HostSummary],
@@ -102,7 +103,7 @@ class Operator:
             weight[host.buses] += host.weight_quanta
         self.bus_weight: FloatArray = dequantise(weight)
         self._n_values = sum(host.agents for host in hosts) * n_periods
-        self._projection = Projection(rows, self.bus_weight)
+        self._projection = projection_onto(rows, self.bus_weight)
         self._n_buses, self._n_periods = n_buses, n_periods
         self.rho = options.rho
         self.pi_kw: FloatArray = np.array(np.broadcast_to(initial_pi_kw, (n_buses, n_periods)))
@@ -311,13 +312,7 @@ class Operator:
         costs: tuple[FloatArray, FloatArray],
     ) -> FinalSchedule:
         """The periods `whole` anew with the room of all devices, the cheapest of them first."""
-        part = NetworkRows(
-            self.rows.matrix,
-            self.rows.lower[:, whole],
-            self.rows.upper[:, whole],
-            self.rows.kind,
-            self.rows.index,
-        )
+        part = self.rows.with_bounds(self.rows.lower[:, whole], self.rows.upper[:, whole])
         p, more, less = p_bus[:, whole], up[:, whole], down[:, whole]
         prices = [
             np.divide(cost[:, whole], room, out=np.zeros_like(room), where=room > 0)

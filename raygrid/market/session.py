@@ -11,8 +11,8 @@ import numpy as np
 
 from raygrid.arrays import QUANTUM, FloatArray, IntArray, dequantise
 from raygrid.grid.limits import empty_rows
-from raygrid.grid.network import NetworkRows
 from raygrid.grid.ptdf import PtdfFactor
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.block import ProsumerBlock
 from raygrid.market.bound import bound_price, welfare_bound
 from raygrid.market.clearing import (
@@ -213,7 +213,7 @@ def _operator(
     )
 
 
-def active_rows(case: Case, options: ClearingOptions) -> NetworkRows:
+def active_rows(case: Case, options: ClearingOptions) -> LimitRows:
     """The limits that a clearing enforces: the case's, or none."""
     return case.rows if options.network_constrained else empty_rows(case.network, case.n_periods)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from raygrid.arrays import FloatArray
-from raygrid.grid.network import Network, NetworkRows
+from raygrid.grid.network import Network
+from raygrid.grid.tree_rows import LimitRows
 from raygrid.prosumer.community import Community
 from raygrid.prosumer.population import GridConnection, Population, Prosumers
 from raygrid.prosumer.size import with_weights
@@ -22,7 +23,7 @@ class Case:
         The scenario's name.
     network : Network
         The grid.
-    rows : NetworkRows
+    rows : NetworkRows or TreeRows
         Limits that can bind (all of them where nobody sorted them); empty without limits.
     community : Community
         The prosumers, which whoever needs some of them builds there.
@@ -43,7 +44,7 @@ class Case:
 
     name: str
     network: Network
-    rows: NetworkRows
+    rows: LimitRows
     community: Community
     grid: GridConnection | None
     period_hours: float
