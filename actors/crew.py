@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,12 +163,11 @@ class Crew:
 
     def ask_hosts(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every host; their answers in host order."""
-        import ray
+        return _ask(self.hosts, method, *arguments)
 
-        answers: list[Any] = ray.get(
-            [getattr(host, method).remote(*arguments) for host in self.hosts]
-        )
-        return answers
+    def ask_everybody(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every host and of the operator; its answer comes last."""
+        return _ask(self.members, method, *arguments)
 
     def start(
         self, options: ClearingOptions, initial_pi_kw: FloatArray, warm: WarmStart | None = None
@@ -401,6 +400,13 @@ class Crew:
                     f"{free.get('CPU', 0):g} of them free; wait, ask for fewer --actors, "
                     "or use a larger cluster"
                 )
+
+
+def _ask(members: Sequence[Handle], method: str, *arguments: Any) -> list[Any]:
+    import ray
+
+    answers: list[Any] = ray.get([getattr(m, method).remote(*arguments) for m in members])
+    return answers
 
 
 def _there(pulse: Pulse | None) -> Pulse:

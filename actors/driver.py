@@ -20,6 +20,7 @@ from actors.metrics import ClearingMetrics
 from actors.parts import PART_ROWS
 from actors.placement import Placement, PlacementPolicy, plan_placement
 from actors.prosumer import Pulse
+from actors.stages import Stage
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
@@ -116,6 +117,14 @@ class RayMarket:
     def take_pulses(self) -> tuple[Pulse, ...]:
         """The pulses of now, in the same order."""
         return tuple(self._crew.take_pulses())
+
+    def note_stages(self, on: bool) -> None:
+        """Let all actors note how long the stages of each round take, or stop."""
+        self._crew.ask_everybody("note_stages", on)
+
+    def noted_stages(self) -> list[tuple[dict[Stage, float], ...]]:
+        """Seconds by stage of every round since: of the hosts in host order, then the operator."""
+        return self._crew.ask_everybody("noted_stages")
 
     @property
     def failures(self) -> tuple[str, ...]:

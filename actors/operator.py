@@ -11,6 +11,7 @@ import numpy as np
 from actors.errors import LostStateError
 from actors.link import Door, DoorAddress, Link
 from actors.prosumer import OutOfStepError, Pulse, node_id, take_pulse
+from actors.stages import Stage, StageClock
 from actors.wire import decode_sums, encode_outcome, encode_prices
 from raygrid.arrays import FloatArray
 from raygrid.grid.tree_rows import LimitRows
@@ -61,6 +62,7 @@ class NetworkOperatorActor:
         self._operator: Operator | None = None
         self._outcome: RoundOutcome | None = None
         self._door: Door | None = None
+        self.stages = StageClock()
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
@@ -184,19 +186,39 @@ class NetworkOperatorActor:
                 link.close()
 
     def _lead(self, driver: Link, hosts: Sequence[Link], messages: Sequence[PriceMessage]) -> None:
-        ahead = 0
+        ahead, clock = 0, self.stages
+        clock.start()
         while True:
             for link, message in zip(hosts, messages, strict=True):
                 link.send_bytes(encode_prices(message))
-            outcome = self.handle(*(decode_sums(link.recv_bytes()) for link in hosts))
+            clock.lap(Stage.TRANSFER)
+            sums: list[Aggregate] = []
+            for link in hosts:
+                data = link.recv_bytes()
+                clock.lap(Stage.WAIT)
+                sums.append(decode_sums(data))
+                clock.lap(Stage.TRANSFER)
+            outcome = self.handle(*sums)
+            clock.lap(Stage.PROJECT)
             driver.send_bytes(encode_outcome(outcome))
+            if outcome.decision is RoundDecision.CONTINUE:
+                messages = outcome.messages
+                ahead += 1
+                if ahead == RUN_AHEAD:
+                    driver.recv_bytes()
+                    ahead -= 1
+            clock.lap(Stage.REPORT)
+            clock.end_round()
             if outcome.decision is not RoundDecision.CONTINUE:
                 return
-            messages = outcome.messages
-            ahead += 1
-            if ahead == RUN_AHEAD:
-                driver.recv_bytes()
-                ahead -= 1
+
+    def note_stages(self, on: bool) -> None:
+        """Begin to note the stages of rounds over links, or stop; a restart stops it too."""
+        self.stages.turn(on)
+
+    def noted_stages(self) -> tuple[dict[Stage, float], ...]:
+        """Seconds by stage of the rounds since `note_stages` [s]."""
+        return self.stages.rounds
 
     def tighten(self, factor: float) -> RoundOutcome:
         """Make the tolerances `factor` times as tight and go on."""

@@ -17,6 +17,7 @@ import numpy as np
 from actors.errors import LostStateError
 from actors.link import DoorAddress, Link, LinkError
 from actors.parts import PartWriter
+from actors.stages import Stage, StageClock
 from actors.wire import decode_prices, encode_sums
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.battery_schedule import Batteries
@@ -139,6 +140,7 @@ class ProsumerActor:
         self._expected = 0
         self._answers: dict[int, Aggregate] = {}
         self._masks: Masks | None = None
+        self.stages = StageClock()
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
@@ -281,20 +283,35 @@ class ProsumerActor:
         LinkError
             The operator does not answer.
         """
-        link = Link.call(door, key, self.block.host)
+        link, clock = Link.call(door, key, self.block.host), self.stages
+        clock.start()
         try:
             while True:
                 try:
-                    message = decode_prices(link.recv_bytes())
+                    data = link.recv_bytes()
                 except LinkError:
                     return
-                answer = encode_sums(self.step(message))
+                clock.lap(Stage.WAIT)
+                message = decode_prices(data)
+                clock.lap(Stage.TRANSFER)
+                sums = self.step(message)
+                clock.lap(Stage.SOLVE)
                 try:
-                    link.send_bytes(answer)
+                    link.send_bytes(encode_sums(sums))
                 except LinkError:
                     return
+                clock.lap(Stage.TRANSFER)
+                clock.end_round()
         finally:
             link.close()
+
+    def note_stages(self, on: bool) -> None:
+        """Begin to note the stages of rounds over links, or stop; a restart stops it too."""
+        self.stages.turn(on)
+
+    def noted_stages(self) -> tuple[dict[Stage, float], ...]:
+        """Seconds by stage of the rounds since `note_stages` [s]."""
+        return self.stages.rounds
 
     def headroom(self) -> HostHeadroom:
         """By how much this host's buses can still move."""

@@ -22,6 +22,7 @@ SUITES = (
     "ray_iteration",
     "clearing",
     "placement",
+    "profile",
     "simulate",
     "communication",
     "convergence",

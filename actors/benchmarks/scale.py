@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from actors.benchmarks.common import (
     GIB,
@@ -159,13 +159,16 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+CaseText = Annotated[str, StringConstraints(pattern=r"^[^/]+/[1-9]\d*$")]
+
+
 class Settings(SuiteSettings):
     """What can be set.
 
     Attributes
     ----------
     cases : dict
-        Prosumers by scenario, a number of periods behind a slash: 'community/96'.
+        Numbers of prosumers by scenario and periods a day: 'community/96'.
     actors : str
         Placement.
     repeats : int
@@ -174,7 +177,7 @@ class Settings(SuiteSettings):
         Prosumers of the central solves; 0 leaves them out.
     """
 
-    cases: dict[str, tuple[PositiveInt, ...]] = Field(
+    cases: dict[CaseText, tuple[PositiveInt, ...]] = Field(
         default={
             "thesis14/24": (10**3, 10**4, 10**5, 10**6),
             "community/24": (10**3, 10**4, 10**5, 10**6),
@@ -199,7 +202,7 @@ def run(report: Report, settings: Settings) -> None:
             name, _, periods = case.partition("/")
             first = len(table.rows)
             for agents in sorted(sizes):
-                table.add(measure(session, name, agents, int(periods or 24), settings))
+                table.add(measure(session, name, agents, int(periods), settings))
             groups.append(table.rows[first:])
     report.table("Fits", ("scenario", "periods"), [fit(rows) for rows in groups if len(rows) > 1])
     targets = [target for rows in groups for target in targets_of(rows)]
