@@ -20,7 +20,9 @@ from actors.link import DRIVER, Link, LinkError
 from actors.wire import decode_outcome
 from raygrid.market.channel import Staleness
 from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.patience import Patience
 from raygrid.market.staleness import StaleRounds, Traffic
+from raygrid.market.stragglers import PatientRounds, Waits
 
 FIRST_STEP_TIMEOUT_S = 300.0
 """Patience with the first round of a graph, before we know how long a round takes."""
@@ -195,12 +197,57 @@ class StaleCarrier:
         return answers
 
     def _handle(self, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+        return _handle_stale(self._crew, aggregates, all_fresh)
+
+
+class PatientCarrier:
+    """Plain calls to the hosts, of whom late ones are waited for with bounds.
+
+    After a failure everybody is waited for once, and the hosts' last steps stand. With masked
+    sums nobody can be left out: a round waits for all, and is void where a host counts as dead.
+    """
+
+    def __init__(self, crew: Crew, patience: Patience, masked: bool, waits: Waits) -> None:
+        self._crew = crew
+        bounds = replace(patience, max_staleness=0) if masked else patience
+        self._rounds = PatientRounds(len(crew.hosts), bounds, self, self._handle, waits)
+        self._asked: dict[Any, int] = {}
+
+    def open(self, opening: RoundOutcome) -> None:
+        """Nothing to do."""
+
+    def carry(self, outcome: RoundOutcome) -> RoundOutcome:
+        """Do the round that `outcome` opens."""
+        return self._rounds.round(outcome)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def send(self, host: int, message: PriceMessage) -> None:
+        """Call a host's step."""
+        self._asked[self._crew.hosts[host].step.remote(message)] = host
+
+    def collect(self, timeout_s: float) -> Sequence[tuple[int, Aggregate]]:
+        """Answers that have come; waits so long for the first of them."""
         import ray
 
-        following: RoundOutcome = ray.get(
-            self._crew.operator.handle_stale.remote(list(aggregates), all_fresh)
-        )
-        return following
+        asked = list(self._asked)
+        ray.wait(asked, timeout=timeout_s)
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+        answers: list[Aggregate] = ray.get(ready)
+        return [(self._asked.pop(ref), one) for ref, one in zip(ready, answers, strict=True)]
+
+    def _handle(self, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+        return _handle_stale(self._crew, aggregates, all_fresh)
+
+
+def _handle_stale(crew: Crew, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
+    import ray
+
+    following: RoundOutcome = ray.get(
+        crew.operator.handle_stale.remote(list(aggregates), all_fresh)
+    )
+    return following
 
 
 class GraphCarrier:

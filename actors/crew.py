@@ -203,7 +203,7 @@ class Crew:
         if options.masked_sums:
             summaries = self._agree_on_masks()
         self._opening = _Opening(
-            options, initial_pi_kw, summaries, warm is None and options.staleness is None
+            options, initial_pi_kw, summaries, warm is None and options.in_step
         )
         outcome: RoundOutcome = ray.get(
             self.operator.start.remote(summaries, options, initial_pi_kw)
@@ -309,8 +309,8 @@ class Crew:
 
         assert self._opening is not None
         opening = self._opening
-        # Over lossy links there are no sums of all hosts of one round to go back to.
-        before = log.before if opening.options.staleness is None else None
+        # Where rounds leave hosts out there are no sums of all of one round to go back to.
+        before = log.before if opening.options.in_step else None
         sums: list[Aggregate] = []
         if before is not None:
             asked = zip(self.hosts, before.messages, strict=True)

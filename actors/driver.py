@@ -25,6 +25,7 @@ from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
 from raygrid.market.staleness import Traffic
+from raygrid.market.stragglers import Waits
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
@@ -135,6 +136,11 @@ class RayMarket:
     def traffic(self) -> Traffic | None:
         """What the last clearing sent over modelled links, where it had such."""
         return None if self._exchange is None else self._exchange.traffic
+
+    @property
+    def waits(self) -> Waits | None:
+        """How the last clearing waited for stragglers, where that had bounds."""
+        return None if self._exchange is None else self._exchange.waits
 
     def clear(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
-from actors.carriers import Carrier, StaleCarrier, Transport, carrier_for
+from actors.carriers import Carrier, PatientCarrier, StaleCarrier, Transport, carrier_for
 from actors.checkpoint import for_hosts
 from actors.crew import Crew
 from actors.failure import FailureDecision, FailurePolicy
@@ -17,6 +17,7 @@ from raygrid.market.clearing import ClearingOptions, IterationRecord, WarmStart
 from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
 from raygrid.market.staleness import Traffic
+from raygrid.market.stragglers import SilentHostError, Waits
 from raygrid.scenario.case import Case
 
 R = TypeVar("R")
@@ -57,6 +58,8 @@ class RayExchange:
         What failed and was mended, one line each.
     traffic : Traffic or None
         What went over the modelled links, where there are such.
+    waits : Waits or None
+        How long stragglers were waited for, where that has bounds.
     final : OperatorFinal or None
         The final schedule's messages, once there is one.
     """
@@ -79,6 +82,7 @@ class RayExchange:
         self._warm = warm
         self._past = past
         self.traffic = Traffic() if options.staleness is not None else None
+        self.waits = Waits() if options.patience is not None else None
         self._policy = policy or FailurePolicy()
         self._log_bytes = log_bytes
         self._log: RoundLog | None = None
@@ -238,7 +242,7 @@ class RayExchange:
         while True:
             try:
                 return action()
-            except (RayError, LinkError) as error:
+            except (RayError, LinkError, SilentHostError) as error:
                 self.close()
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, RaygridError):
@@ -269,6 +273,9 @@ class RayExchange:
         carrier: Carrier
         if self._options.staleness is not None and self.traffic is not None:
             carrier = StaleCarrier(self._crew, self._options.staleness, self.traffic)
+        elif self._options.patience is not None and self.waits is not None:
+            masked = self._options.masked_sums
+            carrier = PatientCarrier(self._crew, self._options.patience, masked, self.waits)
         else:
             carrier = carrier_for(self.transport, self._crew)
         self._carrier = carrier

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from actors.errors import LostStateError
 from actors.link import LinkError
+from raygrid.market.stragglers import SilentHostError
 
 
 class FailureDecision(StrEnum):
@@ -58,11 +59,12 @@ def is_mendable(error: BaseException) -> bool:
     """Whether Ray failed (a process, a node, a channel), not the program it carried.
 
     An error of the program arrives as a task error with its cause; so do errors of Ray that
-    another actor ran into, and a restarted actor's word that it knows nothing.
+    another actor ran into, and a restarted actor's word that it knows nothing. A silent host can
+    be replaced.
     """
     from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-    if isinstance(error, LostStateError | LinkError):
+    if isinstance(error, LostStateError | LinkError | SilentHostError):
         return True
     if isinstance(error, RayTaskError):
         cause = error.cause

@@ -136,7 +136,8 @@ class NetworkOperatorActor:
         return self._outcome
 
     def handle_stale(self, aggregates: Sequence[Aggregate], all_fresh: bool) -> RoundOutcome:
-        """One round with sums of which some may be of earlier rounds; see `StaleRounds`."""
+        """One round with sums of which some may be of earlier rounds; see `StaleBook`."""
+        self._outcome = None
         return self.operator.handle(aggregates, all_fresh)
 
     def open_door(self, loopback: bool) -> DoorAddress:

@@ -19,6 +19,7 @@ from actors.placement import Placement, PlacementPolicy
 from actors.warm import WarmUp, load_matching
 from raygrid.market.channel import Channel, Staleness, achievable_rate
 from raygrid.market.clearing import ClearingOptions
+from raygrid.market.patience import Patience
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Scenario
@@ -130,7 +131,15 @@ def clearing_options(scenario: Scenario) -> ClearingOptions:
         initial_price_per_kwh=market.initial_price_per_kwh,
         masked_sums=market.masked_sums,
         staleness=_staleness(scenario),
+        patience=_patience(scenario),
     )
+
+
+def _patience(scenario: Scenario) -> Patience | None:
+    bounds = scenario.stragglers
+    if bounds is None:
+        return None
+    return Patience(bounds.patience_s, bounds.max_staleness, bounds.lost_after_s)
 
 
 def _staleness(scenario: Scenario) -> Staleness | None:

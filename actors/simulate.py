@@ -309,8 +309,7 @@ class _Run:
                 self._writer.write_table("convergence", frames.convergence_table(records))
         self._notes += [f"mended during the clearing: {text}" for text in market.failures]
         self._notes += self.result.notes
-        if market.traffic is not None:
-            self._notes.append(market.traffic.describe())
+        self._notes += [one.describe() for one in (market.traffic, market.waits) if one is not None]
         if np.isnan(self.result.welfare):
             return
         case, network = self._case, self._case.network

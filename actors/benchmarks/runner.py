@@ -25,6 +25,7 @@ SUITES = (
     "profile",
     "simulate",
     "communication",
+    "stragglers",
     "convergence",
     "scale",
     "settlement",

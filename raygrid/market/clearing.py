@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from raygrid.arrays import FloatArray
 from raygrid.market.channel import Staleness
+from raygrid.market.patience import Patience
 
 
 class ClearingStatus(StrEnum):
@@ -42,6 +43,9 @@ class ClearingOptions:
     staleness : Staleness or None
         A model of slow and lossy links, over which the operator goes on without late hosts;
         None where rounds wait for everybody.
+    patience : Patience or None
+        Bounds of the wait for hosts that are really slow; None waits as long as they live. Hosts
+        in the driver's own process are never late.
     """
 
     rho: float = 0.1
@@ -54,6 +58,12 @@ class ClearingOptions:
     initial_price_per_kwh: float | None = None
     masked_sums: bool = False
     staleness: Staleness | None = None
+    patience: Patience | None = None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether every round has an answer of everybody, so that it can be done again."""
+        return self.staleness is None and (self.patience is None or self.masked_sums)
 
 
 @dataclass(frozen=True)

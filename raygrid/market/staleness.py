@@ -15,7 +15,7 @@ was waited for. Computing counts as instantaneous.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,55 @@ class Traffic:
         )
 
 
+class StaleBook:
+    """Whose answers the operator uses, who must take a step back, and whom a round needs.
+
+    Parameters
+    ----------
+    n_hosts : int
+        Number of hosts.
+    max_staleness : int
+        Rounds that a host may miss in a row; then rounds need it.
+    handle : callable
+        `Handle`.
+    """
+
+    def __init__(self, n_hosts: int, max_staleness: int, handle: Handle) -> None:
+        self._max_staleness, self._handle = max_staleness, handle
+        self._used: list[Aggregate | None] = [None] * n_hosts
+        self._unused: BoolArray = np.zeros(n_hosts, dtype=np.bool_)
+        self._missed: IntArray = np.zeros(n_hosts, dtype=np.int64)
+        self._all_wanted = True
+
+    @property
+    def must(self) -> BoolArray:
+        """(n_hosts,) whether the open round cannot go on without a host."""
+        return np.asarray((self._missed >= self._max_staleness) | self._all_wanted)
+
+    def marked(self, host: int, message: PriceMessage) -> PriceMessage:
+        """The message with the mark whether the host's last answer was used."""
+        return replace(message, used=not self._unused[host])
+
+    def take_back(self, host: int) -> None:
+        """Note that a host's last answer is not used."""
+        self._unused[host] = True
+
+    def close(self, answers: Mapping[int, Aggregate]) -> RoundOutcome:
+        """Let the operator do its round with these answers and the last ones of the others."""
+        fresh = np.zeros(len(self._used), dtype=np.bool_)
+        for host, answer in answers.items():
+            self._used[host] = answer
+            fresh[host] = True
+        self._unused[fresh] = False
+        self._missed = np.where(fresh, 0, self._missed + 1)
+        everybody = bool(fresh.all())
+        following = self._handle([one for one in self._used if one is not None], everybody)
+        record = following.record
+        # What looks converged is only so if a round with everybody confirms it.
+        self._all_wanted = not everybody and record is not None and record.within_tolerance
+        return following
+
+
 class StaleRounds:
     """Carries rounds over a channel; a state machine that knows no Ray.
 
@@ -94,11 +143,8 @@ class StaleRounds:
     ) -> None:
         self._n = n_hosts
         self._channel, self._options = options.channel, options
-        self._step, self._handle = step, handle
-        self._used: list[Aggregate | None] = [None] * n_hosts
-        self._owes: BoolArray = np.zeros(n_hosts, dtype=np.bool_)
-        self._missed: IntArray = np.zeros(n_hosts, dtype=np.int64)
-        self._all_wanted = True
+        self._step = step
+        self._book = StaleBook(n_hosts, options.max_staleness, handle)
         self._attempt = 0
         self.traffic = traffic or Traffic()
 
@@ -115,8 +161,7 @@ class StaleRounds:
         RoundOutcome
             What opens the next one.
         """
-        must = self._missed >= self._options.max_staleness
-        must |= self._all_wanted
+        must = self._book.must
         arrived_s, stepped = self._exchange(outcome.messages, must)
         patience = self._options.patience_s
         fresh = must | (arrived_s <= patience)
@@ -126,17 +171,12 @@ class StaleRounds:
         self.traffic.late += int((~fresh & np.isfinite(arrived_s)).sum())
 
         who = [int(k) for k in np.flatnonzero(stepped)]
-        messages = [replace(outcome.messages[k], used=not self._owes[k]) for k in who]
-        for k, answer in zip(who, self._step(who, messages), strict=True):
-            if fresh[k]:
-                self._used[k] = answer
-        self._owes[stepped] = ~fresh[stepped]
-        self._missed = np.where(fresh, 0, self._missed + 1)
-        following = self._handle([one for one in self._used if one is not None], bool(fresh.all()))
-        self._all_wanted = (
-            not fresh.all() and following.record is not None and (following.record.within_tolerance)
-        )
-        return following
+        messages = [self._book.marked(k, outcome.messages[k]) for k in who]
+        answers = dict(zip(who, self._step(who, messages), strict=True))
+        for k in who:
+            if not fresh[k]:
+                self._book.take_back(k)
+        return self._book.close({k: answers[k] for k in who if fresh[k]})
 
     def _exchange(
         self, messages: Sequence[PriceMessage], must: BoolArray

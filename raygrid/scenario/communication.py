@@ -1,4 +1,4 @@
-"""The scenario section `communication`: a model of slow and lossy links."""
+"""The scenario sections on links and hosts: a model of slow links, and patience with slow hosts."""
 
 from __future__ import annotations
 
@@ -40,4 +40,27 @@ class Communication(Section):
     def _one_rate(self) -> Self:
         if self.rate_bits_per_s is not None and self.noisy is not None:
             raise ValueError("give either `rate_bits_per_s` or `noisy`, not both")
+        return self
+
+
+class Stragglers(Section):
+    """How long rounds wait for hosts that are slow or silent, by the clock."""
+
+    patience_s: Positive = Field(
+        description="longest wait for answers in a round, then it goes on without late ones [s]"
+    )
+    max_staleness: Count = Field(
+        5, description="rounds in a row that a host may miss; then it is waited for"
+    )
+    lost_after_s: Positive = Field(
+        60.0, description="silence of a host that is waited for, after which it is replaced [s]"
+    )
+
+    @model_validator(mode="after")
+    def _lost_after_late(self) -> Self:
+        if self.lost_after_s <= self.patience_s:
+            raise ValueError(
+                f"lost_after_s {self.lost_after_s:g} is not above patience_s {self.patience_s:g}; "
+                "a host is late before it is lost"
+            )
         return self

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from raygrid.scenario.communication import Communication
+from raygrid.scenario.communication import Communication, Stragglers
 from raygrid.scenario.fields import (
     Count,
     DataPath,
@@ -431,6 +431,9 @@ class Scenario(Section):
     communication: Communication | None = Field(
         None, description="a model of slow and lossy links; left out: rounds wait for everybody"
     )
+    stragglers: Stragglers | None = Field(
+        None, description="patience with slow hosts; left out: they are waited for while they live"
+    )
     metering: Metering = Field(Metering(), description="smart meters and their verification")
     settlement: Settlement = Field(Settlement(), description="settlement on a chain")
     results: Results = Field(Results(), description="what a run computes besides")
@@ -451,5 +454,14 @@ class Scenario(Section):
             raise ValueError(
                 "market.masked_sums needs every host in every round, which `communication` does "
                 "not wait for; leave one of them away"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> Self:
+        if self.communication is not None and self.stragglers is not None:
+            raise ValueError(
+                "`communication` goes by the time of its model, `stragglers` by the clock; leave "
+                "one of them away"
             )
         return self

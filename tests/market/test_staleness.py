@@ -81,7 +81,7 @@ def test_nobody_misses_more_rounds_than_allowed(case: Case) -> None:
         return exchange.operator.handle(aggregates, all_fresh)
 
     assert exchange.lossy is not None
-    exchange.lossy._handle = handle
+    exchange.lossy._book._handle = handle
     outcome = exchange.open()
     while outcome.decision is RoundDecision.CONTINUE:
         outcome = exchange.round(outcome)
