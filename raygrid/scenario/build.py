@@ -25,11 +25,8 @@ from raygrid.prosumer.survey import Survey, SurveyedRecipe
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import (
     CommunityPopulation,
-    Horizon,
-    PriceBlock,
     Scenario,
     TablesPopulation,
-    Tariffs,
     TownPopulation,
     Voltage,
 )
@@ -38,8 +35,8 @@ from raygrid.scenario.households import When, drawn_community, read_households
 from raygrid.scenario.load import load_scenario
 from raygrid.scenario.network import BuiltinNetwork, TablesNetwork, TownNetwork
 from raygrid.scenario.repeated import RepeatedCommunity
-from raygrid.scenario.resample import resample
-from raygrid.scenario.tables import read_network, read_population, read_tariffs
+from raygrid.scenario.tables import read_network, read_population
+from raygrid.scenario.tariffs import grid_connection, tariffs_of_day
 from raygrid.scenario.town import Town, town_of
 from raygrid.scenario.variants import variant_community
 
@@ -83,6 +80,8 @@ class CaseDraft:
         What was authored.
     network : Network
         The network as its source has it.
+    weight : (B,) float64
+        Share of the prosumers at each bus.
     community : Community
         The prosumers.
     other_days : tuple of Community
@@ -93,15 +92,19 @@ class CaseDraft:
         Size weight of the grid connection, where a table gives one.
     town : Town or None
         The plan of the network, where it is that of a town.
+    limits_known : bool
+        Whether `network` has the limits and impedances that the scenario sets, from another day.
     """
 
     scenario: Scenario
     network: Network
+    weight: FloatArray
     community: Community
     other_days: tuple[Community, ...]
     tariffs: dict[str, FloatArray] | None
     grid_weight: float | None
     town: Town | None = None
+    limits_known: bool = False
 
     @property
     def name(self) -> str:
@@ -144,11 +147,16 @@ class CaseDraft:
         fixed, p_min, p_max = everyone.on_all_buses(self.network.n_buses)
         grid = None
         if self.tariffs is not None:
-            grid = _grid(scenario, self.tariffs, p_min, p_max)
+            grid = grid_connection(scenario, self.tariffs, p_min, p_max)
         level = price_level(everyone, grid)
         if grid is not None:
             grid = replace(grid, size_weight=self._grid_weight(grid, everyone, level))
-        network, factor = _set_limits(scenario, self.network, self.town, everyone.prosumers, fixed)
+        if self.limits_known:
+            network, factor = self.network, PtdfFactor(self.network)
+        else:
+            network, factor = _set_limits(
+                scenario, self.network, self.town, everyone.prosumers, fixed
+            )
         if grid is not None:
             p_min[network.slack] -= grid.export_limit_kw
             p_max[network.slack] += grid.import_limit_kw
@@ -213,13 +221,10 @@ def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft
         If data are missing or do not fit together.
     """
     horizon = scenario.horizon
-    hours = horizon.periods * horizon.dt
     place = _read_network(scenario, base_dir)
-    community, grid_weight = _community(scenario, base_dir, place, day * hours)
-    tariffs = None
-    if scenario.tariffs is not None:
-        tariffs = _tariffs(scenario.name, scenario.tariffs, horizon, base_dir, day * hours)
-    elif grid_weight is not None:
+    community, grid_weight = _community(scenario, base_dir, place, day)
+    tariffs = tariffs_of_day(scenario, base_dir, day)
+    if tariffs is None and grid_weight is not None:
         raise InputError(
             "a row of role 'grid', but no `tariffs`",
             population_source(scenario),
@@ -227,9 +232,47 @@ def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft
         )
     # Lines are the same every day, so all days count, on whichever of them the case is.
     days = [d for d in range(horizon.days) if d != day and _limits_follow_loads(scenario)]
-    others = [_community(scenario, base_dir, place, d * hours)[0] for d in days]
+    others = [_community(scenario, base_dir, place, d)[0] for d in days]
     return CaseDraft(
-        scenario, place.network, community, tuple(others), tariffs, grid_weight, place.town
+        scenario,
+        place.network,
+        place.weight,
+        community,
+        tuple(others),
+        tariffs,
+        grid_weight,
+        place.town,
+    )
+
+
+def draft_another_day(draft: CaseDraft, network: Network, *, base_dir: Path, day: int) -> CaseDraft:
+    """The draft of another market day of the same run, which reads and makes what changes alone.
+
+    Parameters
+    ----------
+    draft : CaseDraft
+        Of the run's first case.
+    network : Network
+        That case's network, its limits and impedances as the scenario sets them.
+    base_dir : Path
+        Folder that data paths are relative to.
+    day : int
+        Which of the days in a row, from 0.
+
+    Returns
+    -------
+    CaseDraft
+        That of `draft_case`, with limits that nobody needs to look at the other days for.
+    """
+    scenario = draft.scenario
+    place = _Place(draft.network, draft.weight, draft.town)
+    return replace(
+        draft,
+        network=network,
+        community=_community(scenario, base_dir, place, day)[0],
+        other_days=(),
+        tariffs=tariffs_of_day(scenario, base_dir, day),
+        limits_known=True,
     )
 
 
@@ -375,12 +418,12 @@ def pandapower_network(net: Any, name: str) -> tuple[Network, FloatArray]:
 
 
 def _community(
-    scenario: Scenario, base_dir: Path, place: _Place, first_hour: float
+    scenario: Scenario, base_dir: Path, place: _Place, day: int
 ) -> tuple[Community, float | None]:
-    """The prosumers, and the grid's size weight where a table gives one."""
+    """The prosumers on a day, and the grid's size weight where a table gives one."""
     source, horizon, seed = scenario.population, scenario.horizon, scenario.seed
     network, town = place.network, place.town
-    when = When(horizon, first_hour, scenario.history)
+    when = When(horizon, day * horizon.day_hours, scenario.history)
     if isinstance(source, CommunityPopulation):
         return drawn_community(source, when, place.weight, seed=seed, base_dir=base_dir), None
     if isinstance(source, TownPopulation):
@@ -394,7 +437,8 @@ def _community(
             n_periods=horizon.periods,
             period_hours=horizon.dt,
             table_hours=source.period_hours,
-            first_hour=first_hour,
+            first_hour=when.first_hour,
+            span_hours=horizon.day_hours * (1 if source.repeat else horizon.days),
             agents=None if source.copy_size else source.agents,
         )
         size, agents = source.copy_size, source.agents or len(population)
@@ -404,81 +448,3 @@ def _community(
         return copies, grid_weight
     population = read_households(source, when, network, seed=seed, base_dir=base_dir)
     return GivenCommunity(replace(population, size_weight=np.zeros(len(population)))), None
-
-
-# --- grid connection -------------------------------------------------------------------------
-
-
-def _tariffs(
-    name: str, tariffs: Tariffs, horizon: Horizon, base_dir: Path, first_hour: float
-) -> dict[str, FloatArray]:
-    """Prices and, where they are given, limits of the grid connection, each (T,)."""
-    if tariffs.table is not None:
-        arrays = read_tariffs(
-            data_path(tariffs.table, base_dir),
-            n_periods=horizon.periods,
-            period_hours=horizon.dt,
-            table_hours=tariffs.table_period_hours,
-            first_hour=first_hour,
-        )
-    else:
-        arrays = {
-            key: _prices(name, getattr(tariffs, key), horizon, first_hour)
-            for key in ("import_price_per_kwh", "export_price_per_kwh")
-        }
-        for key in ("import_limit_kw", "export_limit_kw"):
-            value = getattr(tariffs, key)
-            if value is not None:
-                arrays[key] = np.full(horizon.periods, float(value))
-    above = arrays["export_price_per_kwh"] > arrays["import_price_per_kwh"]
-    if above.any():
-        t = int(np.flatnonzero(above)[0])
-        raise InputError(
-            f"the export price {arrays['export_price_per_kwh'][t]:g} is above the import price "
-            f"{arrays['import_price_per_kwh'][t]:g} in period {t}",
-            f"{name}:tariffs.{'table' if tariffs.table else 'export_price_per_kwh'}",
-            "lower it, or money could be made by buying and selling at once",
-        )
-    return arrays
-
-
-def _grid(
-    scenario: Scenario, arrays: dict[str, FloatArray], p_min_kw: FloatArray, p_max_kw: FloatArray
-) -> GridConnection:
-    """The grid connection; limits that are not given are above all that prosumers can do."""
-    needed = {"import_limit_kw": -p_min_kw.sum(axis=0), "export_limit_kw": p_max_kw.sum(axis=0)}
-    limits = {
-        key: np.full(len(most), float(max(most.max(), 0.0)) + 1.0) for key, most in needed.items()
-    }
-    penalty = scenario.tariffs is not None and scenario.tariffs.import_is_penalty
-    return GridConnection(**(limits | arrays), size_weight=1.0, import_is_penalty=penalty)
-
-
-def _row(values: FloatArray, from_hours: float, horizon: Horizon, first_hour: float) -> FloatArray:
-    """One row of values, resampled to the horizon (T,)."""
-    rows = resample(values[None, :], from_hours, horizon.dt, horizon.periods, first_hour)
-    return np.asarray(rows[0])
-
-
-def _prices(name: str, price: object, horizon: Horizon, first_hour: float) -> FloatArray:
-    """Prices per period (T,) [currency/kWh] from any of their three forms."""
-    n_periods = horizon.periods
-    if isinstance(price, tuple) and isinstance(price[0], PriceBlock):
-        # Blocks are averaged over each period, on a grid of minutes.
-        minutes = np.zeros(24 * 60)
-        for block in price:
-            start, end = round(block.from_hour * 60), round(block.to_hour * 60)
-            index = np.arange(start, end if end > start else end + 24 * 60) % (24 * 60)
-            minutes[index] = block.price_per_kwh
-        at = horizon.start
-        hour = first_hour + at.hour + at.minute / 60 + at.second / 3600
-        return _row(minutes, 1 / 60, horizon, hour % 24.0)
-    if isinstance(price, tuple):
-        if len(price) != n_periods:
-            raise InputError(
-                f"{len(price)} prices for {n_periods} periods",
-                f"{name}:tariffs",
-                "give one price a period, a single price, or time-of-use blocks",
-            )
-        return np.array(price, dtype=np.float64)
-    return np.full(n_periods, price, dtype=np.float64)

@@ -76,6 +76,11 @@ class Horizon(Section):
         """Length of a period [h]."""
         return self.period_hours if self.period_hours is not None else HOURS_PER_DAY / self.periods
 
+    @property
+    def day_hours(self) -> float:
+        """Length of a market day [h]."""
+        return self.periods * self.dt
+
 
 # --- population and profiles -----------------------------------------------------------------
 
@@ -96,6 +101,9 @@ class TablesPopulation(PopulationBase):
     profiles: DataPath
     period_hours: Positive = Field(
         1.0, description="length of a period in the profiles table [h]; averaged to the horizon's"
+    )
+    repeat: Flag = Field(
+        False, description="begin the profiles anew after their end, where there are more `days`"
     )
     agents: Count | None = Field(
         None, description="take only the first so many prosumers of the table"

@@ -192,7 +192,7 @@ def _check_length(path: Path, n_periods: int, table_hours: float, horizon_hours:
             f"{n_periods} periods of {table_hours:g} h end before the horizon of "
             f"{horizon_hours:g} h",
             str(path),
-            "add periods or shorten the horizon",
+            "add periods, shorten the horizon, or set population.repeat for days that are alike",
         )
 
 
@@ -205,6 +205,7 @@ def read_population(
     period_hours: float,
     table_hours: float,
     first_hour: float = 0.0,
+    span_hours: float | None = None,
     agents: int | None = None,
 ) -> tuple[Population, float | None]:
     """Read a population from its two tables.
@@ -222,6 +223,8 @@ def read_population(
         Length of a period in the profiles table [h].
     first_hour : float
         Where the horizon begins in the table [h].
+    span_hours : float, optional
+        How long the profiles have to last, if not for the horizon alone [h].
     agents : int, optional
         Take only the first so many prosumers.
 
@@ -279,7 +282,7 @@ def read_population(
             f"prosumer {ids[absent[0]]} has no rows", str(profiles), "add a row for every period"
         )
     order, table_periods = _period_columns(table, key, [f"prosumer {i}" for i in ids])
-    _check_length(profiles, table_periods, table_hours, n_periods * period_hours)
+    _check_length(profiles, table_periods, table_hours, span_hours or n_periods * period_hours)
     for name in PROFILE_FIELDS:
         values = table.floats(name)[order].reshape(len(ids), table_periods)
         data[name] = resample(values, table_hours, period_hours, n_periods, first_hour)
