@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from math import sqrt
-from time import perf_counter
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.battery_schedule import Batteries, BatterySchedule, battery_schedule
 from raygrid.market.clearing import ClearingOptions, IterationRecord
 from raygrid.market.final_schedule import FinalSchedule, cheapest_schedule, final_schedule
+from raygrid.market.judge import RoundJudge, bus_sums
 from raygrid.market.messages import (
     Aggregate,
     FinalMessage,
@@ -28,43 +27,11 @@ from raygrid.market.prices import locational_price
 from raygrid.market.projection import ProjectionResult, ProjectionStatus, RowFault
 from raygrid.market.tree import projection_onto
 
-BALANCING_RATIO = 5.0
-"""Residuals further apart than this, each over its tolerance, move rho."""
-BALANCING_ROUNDS = 60
-"""rho rests after this many rounds, so that fixed-rho convergence theory applies to the rest."""
-BALANCING_INTERVAL = 5
-"""Rounds between two looks at the residuals' ratio."""
 ROUNDS_PER_MEAN = 8
 """The duality bound takes the mean prices of one in so many rounds, the last ones: prices swing
 around their limit, and their mean is up to three times closer to it than the last ones."""
 MEAN_ROUNDS = 8
 """And of so many rounds at most."""
-
-
-def tolerances(
-    options: ClearingOptions, n_values: int, norm: float, dual_norm: float
-) -> tuple[float, float]:
-    """Primal and dual tolerance of thesis 4.8 (Boyd 2011, 3.3.1).
-
-    Parameters
-    ----------
-    options : ClearingOptions
-        eps_abs and eps_rel.
-    n_values : int
-        Number of consensus values N T.
-    norm : float
-        max(|p|, |z|) [kW].
-    dual_norm : float
-        rho |u| [currency/kWh].
-
-    Returns
-    -------
-    primal, dual : float
-        eps_pri and eps_dual.
-    """
-    absolute = sqrt(n_values) * options.absolute_tolerance
-    relative = options.relative_tolerance
-    return absolute + relative * norm, absolute + relative * dual_norm
 
 
 class Operator:
@@ -97,23 +64,28 @@ class Operator:
     ) -> None:
         self.options = options
         self.rows = rows
+        self.judge = RoundJudge(options, sum(host.agents for host in hosts) * n_periods)
         self._host_buses = [host.buses for host in hosts]
         weight = np.zeros(n_buses, dtype=np.int64)
         for host in hosts:
             weight[host.buses] += host.weight_quanta
         self.bus_weight: FloatArray = dequantise(weight)
-        self._n_values = sum(host.agents for host in hosts) * n_periods
         self._projection = projection_onto(rows, self.bus_weight)
         self._n_buses, self._n_periods = n_buses, n_periods
-        self.rho = options.rho
         self.pi_kw: FloatArray = np.array(np.broadcast_to(initial_pi_kw, (n_buses, n_periods)))
         self.projected: ProjectionResult | None = None
         self._projected_rho = options.rho
-        self.p_bus_kw: FloatArray = np.zeros((n_buses, n_periods))
         self._prices: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=MEAN_ROUNDS)
-        self.iteration = 0
-        self._tightening = 1.0
-        self._started = perf_counter()
+
+    @property
+    def iteration(self) -> int:
+        """Number of the open round."""
+        return self.judge.iteration
+
+    @property
+    def rho(self) -> float:
+        """Penalty of the open round."""
+        return self.judge.rho
 
     @property
     def lmp_per_kwh(self) -> FloatArray:
@@ -122,12 +94,12 @@ class Operator:
 
     def open(self) -> RoundOutcome:
         """The messages that open the first round."""
-        self._started = perf_counter()
+        self.judge.restart_clock()
         return self._outcome(RoundDecision.CONTINUE, None, 1.0)
 
     def tighten(self, factor: float) -> RoundOutcome:
         """Go on with tolerances `factor` times as tight, after a clearing had converged."""
-        self._tightening *= factor
+        self.judge.tightening *= factor
         return self._outcome(RoundDecision.CONTINUE, None, 1.0)
 
     def resume(self, messages: Sequence[PriceMessage], tightening: float) -> None:
@@ -145,8 +117,25 @@ class Operator:
         """
         for buses, message in zip(self._host_buses, messages, strict=True):
             self.pi_kw[buses] = message.pi_kw * message.rescale
-            self.iteration, self.rho = message.iteration, message.rho
-        self._tightening = tightening
+            self.judge.iteration, self.judge.rho = message.iteration, message.rho
+        self.judge.tightening = tightening
+
+    def take_over(
+        self, projected: ProjectionResult, prices: Sequence[tuple[FloatArray, FloatArray]]
+    ) -> None:
+        """Know what operators of parts of the network have found in its place.
+
+        Parameters
+        ----------
+        projected : ProjectionResult
+            The last projection; its z is gone, as after `resume`.
+        prices : sequence of ((T,), (M, T)) float64
+            Prices of the balance and of the rows at the last projections, the newest last.
+        """
+        self.projected, self._projected_rho = projected, self.rho
+        self.pi_kw = projected.pi_kw
+        self._prices.clear()
+        self._prices.extend(prices)
 
     def handle(self, aggregates: Sequence[Aggregate], all_fresh: bool = True) -> RoundOutcome:
         """One round: z-update (4-5) or (4-6), dual update (4-8), residuals (4-9) to (4-11).
@@ -164,45 +153,19 @@ class Operator:
             Decision, residuals, and the next round's messages.
         """
         p_bus, phat_bus, norms = self._add(aggregates)
-        self.p_bus_kw = p_bus
-        z_old = None if self.projected is None else self.projected.z_bus_kw
+        before = self.projected
         result = self._projection.project(phat_bus)
         self.projected, self._projected_rho = result, self.rho
-        self.iteration += 1
         if result.status is not ProjectionStatus.OK:
+            self.judge.iteration += 1
             return self._outcome(RoundDecision.PROJECTION_INFEASIBLE, None, 1.0)
         self._prices.append((-self.rho * result.nu_kw, self._row_price()))
-        pi = self.pi_kw = result.pi_kw
-        pi_norm = float(np.sum(self.bus_weight[:, None] * pi**2))
-        z = np.zeros_like(phat_bus) if z_old is None else z_old
-        primal_sq = norms[0] + 2.0 * float(np.sum(pi * (p_bus - phat_bus))) + pi_norm
-        move_sq = norms[1] - 2.0 * float(np.sum(pi * (phat_bus - z))) + pi_norm
-        z_sq = norms[3] - 2.0 * float(np.sum(pi * phat_bus)) + pi_norm
-        norm = sqrt(max(norms[2], z_sq, 0.0))
-        dual_norm = self.rho * sqrt(pi_norm)
-        primal = sqrt(max(primal_sq, 0.0))
-        dual = self.rho * sqrt(max(move_sq, 0.0))
-        eps_pri, eps_dual = tolerances(self.options, self._n_values, norm, dual_norm)
-        eps_pri, eps_dual = eps_pri * self._tightening, eps_dual * self._tightening
-        record = IterationRecord(
-            iteration=self.iteration,
-            primal_residual=primal,
-            dual_residual=dual,
-            primal_tolerance=eps_pri,
-            dual_tolerance=eps_dual,
-            rho=self.rho,
-            seconds=perf_counter() - self._started,
-        )
-        if record.within_tolerance and all_fresh:
-            decision = RoundDecision.CONVERGED
-        elif self.iteration >= self.options.max_iterations:
-            decision = RoundDecision.ITERATION_LIMIT
-        else:
-            decision = RoundDecision.CONTINUE
-        rescale = 1.0
-        if decision is RoundDecision.CONTINUE and self.options.residual_balancing:
-            rescale = self._balance(primal / eps_pri, dual / eps_dual)
-        return self._outcome(decision, record, rescale)
+        self.pi_kw = result.pi_kw
+        z = np.zeros_like(phat_bus) if before is None else before.z_bus_kw
+        sums = bus_sums(self.bus_weight, self.pi_kw, p_bus, phat_bus, z)
+        verdict = self.judge.decide(norms, sums, all_fresh)
+        mean = verdict.price_sum_per_kwh / self.pi_kw.size
+        return self._outcome(verdict.decision, verdict.record, verdict.rescale, mean)
 
     def finish(self, headrooms: Sequence[HostHeadroom]) -> OperatorFinal:
         """The least change of the bus injections that meets balance and limits exactly.
@@ -327,7 +290,7 @@ class Operator:
         faults = tuple(RowFault(int(periods[f.period]), f.rows) for f in anew.faults)
         return FinalSchedule(anew.status, delta, faults)
 
-    def _add(self, aggregates: Sequence[Aggregate]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _add(self, aggregates: Sequence[Aggregate]) -> tuple[FloatArray, FloatArray, IntArray]:
         shape = (self._n_buses, self._n_periods)
         p_sum: IntArray = np.zeros(shape, dtype=np.int64)
         phat_sum: IntArray = np.zeros(shape, dtype=np.int64)
@@ -342,23 +305,14 @@ class Operator:
             phat_sum[buses] += part.phat_quanta
             norms += part.norm_quanta
         check_range(float(largest.max()) * QUANTUM)
-        return dequantise(p_sum), dequantise(phat_sum), dequantise(norms)
-
-    def _balance(self, primal_ratio: float, dual_ratio: float) -> float:
-        """Residual balancing (Boyd 2011, 3.4.1), residuals measured in their tolerances."""
-        if self.iteration > BALANCING_ROUNDS or self.iteration % BALANCING_INTERVAL:
-            return 1.0
-        if primal_ratio > BALANCING_RATIO * dual_ratio:
-            factor = 2.0
-        elif dual_ratio > BALANCING_RATIO * primal_ratio:
-            factor = 0.5
-        else:
-            return 1.0
-        self.rho *= factor
-        return 1.0 / factor
+        return dequantise(p_sum), dequantise(phat_sum), norms
 
     def _outcome(
-        self, decision: RoundDecision, record: IterationRecord | None, rescale: float
+        self,
+        decision: RoundDecision,
+        record: IterationRecord | None,
+        rescale: float,
+        mean_price_per_kwh: float | None = None,
     ) -> RoundOutcome:
         messages = tuple(
             PriceMessage(self.iteration, self.pi_kw[buses], self.rho, rescale)
@@ -367,5 +321,6 @@ class Operator:
         if rescale != 1.0:
             # The hosts still need last round's duals to find z; from here on ours are rescaled.
             self.pi_kw = self.pi_kw * rescale
-        mean = float(np.mean(self.lmp_per_kwh))
-        return RoundOutcome(decision, record, mean, messages)
+        if mean_price_per_kwh is None:
+            mean_price_per_kwh = float(np.mean(self.lmp_per_kwh))
+        return RoundOutcome(decision, record, mean_price_per_kwh, messages)
