@@ -1,0 +1,58 @@
+"""The rule that acts where nobody has learned to: thresholds on surplus and tariff."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.market.actions import Action
+from raygrid.market.intraday import Outlook
+from raygrid.market.units import Feed
+
+
+def dear(feed: Feed, share: float = 0.5) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(K,) bool: periods whose import price is above a share of the way through its day's range.
+
+    Where the tariff never changes every period is dear, so that batteries still discharge.
+    """
+    whole = feed.n_days * feed.day_periods
+    days = feed.import_price_per_kwh[:whole].reshape(feed.n_days, -1)
+    limit = days.min(axis=1) + share * np.ptp(days, axis=1)
+    is_dear = (days > limit[:, None]) | (np.ptp(days, axis=1) == 0)[:, None]
+    rest = np.ones(feed.n_periods - whole, dtype=np.bool_)
+    return np.concatenate([is_dear.ravel(), rest])
+
+
+def rule_action(outlook: Outlook, is_dear: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> IntArray:
+    """Actions (E, N) of the stated rule.
+
+    With a surplus: run what can be shifted, else charge, else sell. Without one: discharge where
+    power is dear, else charge the EV by shifting where it is cheap, else buy. Whatever a rule
+    names must have something to move, or the next one counts.
+
+    Parameters
+    ----------
+    outlook : Outlook
+        What prosumers know.
+    is_dear : (K,) bool
+        `dear` periods.
+    """
+    mask = outlook.mask
+    k = np.minimum(outlook.period, len(is_dear) - 1)
+    costly = is_dear[k][:, None]
+    surplus = outlook.surplus_kw > 0
+    chosen = np.where(mask[..., Action.BUY], Action.BUY, Action.WAIT)
+    cheap = mask[..., Action.SHIFT] & ~costly & ~surplus
+    chosen = np.where(cheap & _has_slack(outlook), Action.SHIFT, chosen)
+    chosen = np.where(mask[..., Action.DISCHARGE] & costly & ~surplus, Action.DISCHARGE, chosen)
+    chosen = np.where(surplus & mask[..., Action.SELL], Action.SELL, chosen)
+    chosen = np.where(surplus & mask[..., Action.CHARGE], Action.CHARGE, chosen)
+    return np.where(surplus & mask[..., Action.SHIFT], Action.SHIFT, chosen).astype(np.int64)
+
+
+def _has_slack(outlook: Outlook) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """(E, N): whose EV, beside shiftable load, can still take power."""
+    from raygrid.market.units import Slot
+
+    stores: FloatArray = outlook.stores.plan_kw - outlook.stores.least_kw
+    return np.asarray(stores[..., Slot.EV] > 0)

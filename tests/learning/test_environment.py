@@ -1,0 +1,175 @@
+"""The environment: what agents see, what they earn, and where a day ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raygrid.learning.environment import (
+    FEATURES,
+    MarketEnvironment,
+    RewardWeights,
+    reward,
+    training_scales,
+)
+from raygrid.learning.evaluate import Idle, evaluate
+from raygrid.learning.policy import Bidder
+from raygrid.market.actions import Action
+from raygrid.market.intraday import IntradayMarket
+from raygrid.market.rule import dear, rule_action
+from raygrid.market.units import Slot
+from tests.synthetic import community
+
+NO_TERMS = RewardWeights(*[0.0] * 9)
+
+
+def environment(weights: RewardWeights | None = None) -> MarketEnvironment:
+    people = community()
+    market = IntradayMarket(people.units, people.feed, people.limits)
+    return MarketEnvironment(market, training_scales(people.feed, np.arange(3)), weights)
+
+
+def test_observations_by_hand() -> None:
+    env = environment()
+    seen, mask = env.reset(np.array([1, 2]))
+    feed, units = env.market.feed, env.market.units
+    assert seen.shape == (2, len(units), len(FEATURES))
+    assert seen.dtype == np.float32
+    assert mask.shape == (2, len(units), len(Action))
+    at = {name: seen[0, :, k] for k, name in enumerate(FEATURES)}
+    days = slice(0, 3 * 96)
+    np.testing.assert_allclose(
+        at["predicted_load"], feed.load_kw[95] / feed.load_kw[days].max(axis=0), rtol=1e-6
+    )
+    has_battery = units.max_kwh[:, Slot.BATTERY] > 0
+    np.testing.assert_allclose(at["battery"], np.where(has_battery, 0.5, 0.0), rtol=1e-6)
+    np.testing.assert_allclose(at["import_price"], 0.24 / feed.import_price_per_kwh.mean())
+    np.testing.assert_allclose(at["highest_price_ahead"], 0.30 / feed.import_price_per_kwh.mean())
+    np.testing.assert_allclose(at["sine_of_day"], 0.0, atol=1e-7)
+    np.testing.assert_allclose(at["cosine_of_day"], 1.0)
+    np.testing.assert_allclose(at["peer_offers"], 0.5)
+    for _ in range(40):
+        step = env.step(np.full((2, len(units)), Action.SELL))
+    last = step.outcome
+    share = last.offered_wh / (last.offered_wh + last.bid_wh)
+    np.testing.assert_allclose(step.observation[:, 0, 11], share, rtol=1e-6)
+    np.testing.assert_allclose(
+        step.observation[:, 0, 15], np.abs(last.position).max(axis=1), rtol=1e-6
+    )
+    assert np.isfinite(step.observation).all()
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        ("cost_reduction", lambda o, s: o.baseline_cost - o.grid_cost + o.money_micro / 1e6),
+        ("degradation", lambda o, s: -o.cycle_cost),
+        ("failed_settlement", lambda o, s: -s.price_per_kwh * o.failed_wh / 1000),
+        ("renewable_use", lambda o, s: s.price_per_kwh * (o.pv_kw * 0.25 - o.export_kwh).clip(0)),
+        ("trading_profit", lambda o, s: o.money_micro / 1e6 - 0.08 * o.sold_wh / 1000
+         + 0.30 * o.bought_wh / 1000),
+    ],
+)  # fmt: skip
+def test_each_term_of_the_reward(term: str, expected) -> None:  # type: ignore[no-untyped-def]
+    env = environment(replace(NO_TERMS, **{term: 1.0}))
+    env.reset(np.array([0]))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mask = env.market.outlook.mask
+        step = env.step(np.argmax(rng.random(mask.shape) * mask, axis=-1))
+    wanted = expected(step.outcome, env.scales) / env.scales.money
+    assert np.abs(wanted).max() > 0
+    np.testing.assert_allclose(step.reward, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_penalties_and_stored_energy() -> None:
+    env = environment()
+    env.reset(np.array([0]))
+    done = env.step(np.zeros((1, 20), dtype=np.int64)).outcome
+    feed, scales = env.market.feed, env.scales
+    gained = np.zeros((1, 20, 3))
+    gained[0, 4] = [1.0, 0.5, 0.0]
+
+    def of(term: str, outcome=done):  # type: ignore[no-untyped-def]
+        return reward(outcome, gained, scales, replace(NO_TERMS, **{term: 2.0}), feed)[0]
+
+    value = (feed.import_price_per_kwh.mean() + 0.08) / 2
+    assert of("stored_energy")[4] == pytest.approx(2 * 1.5 * value / scales.money[4], rel=1e-5)
+    broken = replace(done, overload=np.array([0.25]), unmet_kwh=np.full((1, 20), 0.1))
+    assert of("violation", broken) == pytest.approx(np.full(20, -0.5))
+    assert of("voltage_feasibility", broken) == pytest.approx(np.zeros(20))
+    assert of("voltage_feasibility") == pytest.approx(np.full(20, 2.0))
+    lacking = -0.2 * scales.price_per_kwh / scales.money
+    np.testing.assert_allclose(of("unmet_demand", broken), lacking, rtol=1e-5)
+
+
+def test_a_day_is_truncated_after_its_periods() -> None:
+    env = environment()
+    env.reset(np.array([0, 3]), np.random.default_rng(1))
+    ends = [env.step(np.zeros((2, 20), dtype=np.int64)).truncated for _ in range(96)]
+    assert ends == [False] * 95 + [True]
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step(np.zeros((2, 20), dtype=np.int64))
+
+
+def test_batteries_start_anywhere_in_training_and_as_given_otherwise() -> None:
+    env = environment()
+    units = env.market.units
+    env.reset(np.arange(3), np.random.default_rng(1))
+    stored = env.market.energy_kwh[..., Slot.BATTERY]
+    assert (stored >= units.min_kwh[:, Slot.BATTERY] - 1e-12).all()
+    assert (stored <= units.max_kwh[:, Slot.BATTERY] + 1e-12).all()
+    assert np.ptp(stored[:, 0]) > 0
+    env.reset(np.arange(3))
+    np.testing.assert_array_equal(
+        env.market.energy_kwh[..., Slot.BATTERY],
+        np.repeat(units.initial_kwh[None, :, Slot.BATTERY], 3, axis=0),
+    )
+
+
+def test_the_rule_does_as_it_is_stated() -> None:
+    env = environment()
+    market, is_dear = env.market, dear(env.market.feed)
+    assert is_dear[:96].sum() == 20, "17 to 22 h"
+    env.reset(np.array([0]))
+    for _ in range(96):
+        view = market.outlook
+        action = rule_action(view, is_dear)
+        assert np.take_along_axis(view.mask, action[..., None], axis=-1).all()
+        lacking = view.surplus_kw[0] <= 0
+        costly = is_dear[view.period[0]]
+        can = view.mask[0]
+        discharging = can[:, Action.DISCHARGE] & lacking & costly
+        assert (action[0, discharging] == Action.DISCHARGE).all()
+        charging = ~lacking & can[:, Action.CHARGE] & ~can[:, Action.SHIFT]
+        assert (action[0, charging] == Action.CHARGE).all()
+        market.step(action)
+
+
+def test_the_rule_beats_idling_and_figures_add_up() -> None:
+    env = environment()
+    market, days = env.market, np.arange(4)
+    idle = evaluate(market, Idle(market), days, env.scales, in_a_row=True)
+    rule = evaluate(market, Bidder(market), days, env.scales, in_a_row=True)
+    assert rule.cost.sum() < idle.cost.sum()
+    assert (rule.utilisation >= idle.utilisation - 1e-9).all()
+    assert rule.utilisation.max() <= 1
+    assert idle.fallbacks == 0
+    assert rule.fallbacks == 4 * 96 * 20
+    np.testing.assert_allclose(idle.traded_kwh, 0)
+    np.testing.assert_allclose(
+        idle.pv_kwh, market.feed.pv_kw.reshape(4, 96, -1).sum(axis=(1, 2)) / 4
+    )
+    with pytest.raises(ValueError, match="follow each other"):
+        evaluate(market, Idle(market), np.array([0, 2]), env.scales, in_a_row=True)
+
+
+def test_first_of_days_side_by_side_is_the_first_in_a_row() -> None:
+    env = environment()
+    market = env.market
+    both = evaluate(market, Bidder(market), np.arange(2), env.scales)
+    row = evaluate(market, Bidder(market), np.arange(2), env.scales, in_a_row=True)
+    assert both.cost[0] == row.cost[0]
+    assert both.cost[1] != row.cost[1]
