@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
@@ -228,32 +227,23 @@ class RayMarket:
         order = np.lexsort((population.prosumer_id, population.bus))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return Dispatch(
-            **{
-                f.name: np.concatenate([getattr(part, f.name) for part in parts])[back]
-                for f in fields(Dispatch)
-            }
-        )
+        return Dispatch.joined(parts).take(back)
 
-    def write_population(
-        self, prosumers: Path, profiles: Path
-    ) -> tuple[list[PartRecord], list[PartRecord]]:
-        """Let every host write its rows of `prosumers.parquet` and `profiles.parquet`.
+    def write_population(self, folders: Mapping[str, Path]) -> dict[str, list[PartRecord]]:
+        """Let every host write its rows of the tables that describe prosumers.
 
         Parameters
         ----------
-        prosumers, profiles : Path
-            `RunWriter.part_folder` of the tables, on storage that every node shares.
+        folders : mapping of str to Path
+            `RunWriter.part_folder` of each table, on storage that every node shares.
 
         Returns
         -------
-        list of PartRecord, list of PartRecord
+        dict of str to list of PartRecord
             For `RunWriter.add_parts`.
         """
-        written = self._crew.ask_hosts(
-            "write_population", prosumers, profiles, self.case.network.bus_id
-        )
-        return [r for units, _ in written for r in units], [r for _, rows in written for r in rows]
+        written = self._crew.ask_hosts("write_population", folders, self.case.network.bus_id)
+        return {name: [record for parts in written for record in parts[name]] for name in folders}
 
     def write_schedule(self, folder: Path, first_period: int = 0) -> list[PartRecord]:
         """Write `schedule.parquet` as parts, the grid connection included.
@@ -280,17 +270,21 @@ class RayMarket:
         network = self.case.network
         exchange = self._finished()
         if len(self.case.community) * self.case.n_periods > PART_ROWS:
-            written = exchange.ask_hosts("write_schedule", folder, network.bus_id, first_period)
+            with_stores = self.case.stores > 0
+            written = exchange.ask_hosts(
+                "write_schedule", folder, network.bus_id, first_period, with_stores
+            )
             return [record for records in written for record in records]
         from raygrid.results.frames import grid_schedule_table, schedule_table
         from raygrid.results.store import write_part
 
-        tables = [
-            schedule_table(self.case.population, network.bus_id, self.dispatch(), first_period)
-        ]
+        population, with_stores = self.case.population, self.case.stores > 0
+        dispatch = self.dispatch()
+        tables = [schedule_table(population, network.bus_id, dispatch, first_period, with_stores)]
         if self.case.grid is not None:
             slack = int(network.bus_id[network.slack])
-            tables.append(grid_schedule_table(exchange.grid_kw(), slack, first_period))
+            grid_kw = exchange.grid_kw()
+            tables.append(grid_schedule_table(grid_kw, slack, first_period, with_stores))
         return [write_part(folder, "schedule", k, table) for k, table in enumerate(tables)]
 
     def _finished(self) -> RayExchange:

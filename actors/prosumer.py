@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -33,7 +33,13 @@ from raygrid.market.messages import (
 )
 from raygrid.prosumer.community import Recipe
 from raygrid.prosumer.dispatch import Dispatch
-from raygrid.prosumer.population import UNIT_FIELDS, GridConnection, Population, Prosumers
+from raygrid.prosumer.population import (
+    PROFILE_FIELDS,
+    UNIT_FIELDS,
+    GridConnection,
+    Population,
+    Prosumers,
+)
 from raygrid.prosumer.size import with_weights
 from raygrid.prosumer.survey import Survey, SurveyedRecipe
 
@@ -174,7 +180,10 @@ class ProsumerActor:
         self._prosumers = with_weights(replace(built, **units), data.price_level)
         self._block = None
         n_periods = built.n_periods
-        warm = self._new_block(_owned(self._prosumers.rows(0, 1)), 1.0, n_periods * [0.0])
+        stores = self._prosumers.stores
+        row = int(stores.owner[0]) if len(stores) else 0  # a prosumer that needs all kernels
+        one = _owned(self._prosumers.rows(row, row + 1))
+        warm = self._new_block(one, 1.0, n_periods * [0.0])
         n_buses = len(warm.summary().buses)
         with _without_blas():
             warm.step(PriceMessage(0, np.zeros((n_buses, n_periods)), 1.0, 1.0))
@@ -332,16 +341,15 @@ class ProsumerActor:
 
     def dispatch(self, message: FinalMessage) -> Dispatch:
         """The final schedule of this host's prosumers, in the order of its seat."""
-        parts = [dispatch for _, _, dispatch in self.block.final_chunks(message)]
-        return Dispatch(
-            **{
-                f.name: np.concatenate([getattr(p, f.name) for p in parts])
-                for f in fields(Dispatch)
-            }
-        )
+        return Dispatch.joined([d for _, _, d in self.block.final_chunks(message)])
 
     def write_schedule(
-        self, message: FinalMessage, folder: Path, bus_id: IntArray, first_period: int = 0
+        self,
+        message: FinalMessage,
+        folder: Path,
+        bus_id: IntArray,
+        first_period: int = 0,
+        with_stores: bool = False,
     ) -> list[PartRecord]:
         """Write this host's rows of `schedule.parquet` as parts.
 
@@ -355,6 +363,8 @@ class ProsumerActor:
             Bus numbers as tables show them.
         first_period : int
             Global index of the first period.
+        with_stores : bool
+            As for `raygrid.results.frames.schedule_table`.
 
         Returns
         -------
@@ -368,42 +378,45 @@ class ProsumerActor:
         grid_kw = block.final_grid_kw(message)
         if grid_kw is not None and self._data is not None:
             slack_bus = int(bus_id[self._data.slack])
-            writer.add(grid_schedule_table(grid_kw, slack_bus, first_period))
+            writer.add(grid_schedule_table(grid_kw, slack_bus, first_period, with_stores))
         for start, stop, dispatch in block.final_chunks(message):
             rows = block.population.rows(start, stop)
-            writer.add(schedule_table(rows, bus_id, dispatch, first_period))
+            writer.add(schedule_table(rows, bus_id, dispatch, first_period, with_stores))
         return writer.flush()
 
     def write_population(
-        self, prosumers: Path, profiles: Path, bus_id: IntArray
-    ) -> tuple[list[PartRecord], list[PartRecord]]:
-        """Write this host's rows of `prosumers.parquet` and `profiles.parquet` as parts.
+        self, folders: Mapping[str, Path], bus_id: IntArray
+    ) -> dict[str, list[PartRecord]]:
+        """Write this host's rows of the tables that describe prosumers, as parts.
 
         Parameters
         ----------
-        prosumers, profiles : Path
-            The tables' folders, on storage that the driver sees as well.
+        folders : mapping of str to Path
+            Folder of each of `prosumers`, `profiles` and, if wanted, `stores`, on storage that
+            the driver sees as well.
         bus_id : (B,) int64
             Bus numbers as tables show them.
 
         Returns
         -------
-        list of PartRecord, list of PartRecord
-            What was written of either; writing again replaces it.
+        dict of str to list of PartRecord
+            What was written of each; writing again replaces it.
         """
+        from raygrid.scenario.store_tables import store_rows
         from raygrid.scenario.tables import grid_row, profile_rows, unit_rows
 
         data = self._data
         if data is None or self._prosumers is None:
             raise LostStateError("no prosumers loaded")
-        units = PartWriter(prosumers, "prosumers", data.host)
-        values = PartWriter(profiles, "profiles", data.host)
+        parts = {name: PartWriter(path, name, data.host) for name, path in folders.items()}
         if data.grid is not None:
-            units.add(grid_row(data.grid, int(bus_id[data.slack])))
+            parts["prosumers"].add(grid_row(data.grid, int(bus_id[data.slack])))
         for rows in self._prosumers.blocks():
-            units.add(unit_rows(rows, bus_id))
-            values.add(profile_rows(rows))
-        return units.flush(), values.flush()
+            parts["prosumers"].add(unit_rows(rows, bus_id))
+            parts["profiles"].add(profile_rows(rows))
+            if "stores" in parts and len(rows.stores):
+                parts["stores"].add(store_rows(rows))
+        return {name: writer.flush() for name, writer in parts.items()}
 
     @property
     def block(self) -> ProsumerBlock:
@@ -452,7 +465,9 @@ def _without_blas() -> Iterator[None]:
 
 
 def _owned(population: Population) -> Population:
-    return Population(**{f.name: np.array(getattr(population, f.name)) for f in fields(population)})
+    names = (*UNIT_FIELDS, *PROFILE_FIELDS)
+    arrays: dict[str, Any] = {name: np.array(getattr(population, name)) for name in names}
+    return replace(population, **arrays)
 
 
 def _writable(message: PriceMessage) -> PriceMessage:

@@ -281,9 +281,9 @@ class _Run:
             return
         for name, table in network_tables(self._case).items():
             self._writer.write_table(name, table)
-        names = ("prosumers", "profiles")
-        folders = [self._writer.part_folder(name) for name in names]
-        for name, records in zip(names, market.write_population(*folders), strict=True):
+        names = ["prosumers", "profiles", *(["stores"] if self._case.stores else [])]
+        folders = {name: self._writer.part_folder(name) for name in names}
+        for name, records in market.write_population(folders).items():
             self._writer.add_parts(name, records)
 
     def clear(self, market: RayMarket, past: Sequence[RoundOutcome] = ()) -> None:

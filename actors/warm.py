@@ -6,7 +6,6 @@ import gc
 import glob
 import subprocess
 import sys
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def warm_up(part: Part) -> None:
         index=np.array([0]),
     )
     Projection(rows, np.ones(2)).project(np.ones((2, N_PERIODS)))
-    welfare_rate(people, Dispatch(*(zeros for _ in fields(Dispatch))))
+    welfare_rate(people, Dispatch(*7 * (zeros,)))
     best_value(people, zeros, 1.0)
     shape = ShapedProfile(zeros, np.zeros(2, dtype=np.int32), zeros[0])
     shape.values(0, 2)

@@ -97,6 +97,42 @@ PROFILES = pa.schema(
     )
 )
 
+STORES = pa.schema(
+    [
+        *_schema(["prosumer_id", "store", "stay"], strings=["kind"]),
+        *_schema(
+            floats=[
+                "arrival_period",
+                "departure_period",
+                "needed_kwh",
+                "used_kwh",
+                "initial_kwh",
+                "min_kwh",
+                "max_kwh",
+                "final_min_kwh",
+                "charge_max_kw",
+                "discharge_max_kw",
+                "eta_charge",
+                "eta_discharge",
+                "cycle_cost_per_kwh",
+            ]
+        ),
+    ]
+)
+"""EVs and shiftable loads (`kind` 'ev' or 'shiftable'), a row per stay or window; written only
+where there are any. The stay lasts from `arrival_period` to `departure_period`, counted from the
+start of the horizon in parts of periods (1.5 is the middle of the second one), within which a
+period has as much of the power as the stay covers. `used_kwh` leaves the store in the period of
+arrival; `needed_kwh` is the least energy at the end of the period of departure. A store that never
+stays has one row with both 0.
+"""
+
+STORE_SCHEDULE = ("ev_soc_kwh",)
+"""What schedule.parquet has besides where there are EVs or shiftable loads: the energy in a
+prosumer's EVs at the period's end. `ev_kw` is their charge less their discharge, `shifted_kw` what
+its shiftable loads draw.
+"""
+
 TARIFFS = pa.schema(
     _schema(
         ["period"],
@@ -237,6 +273,7 @@ TABLES = {
     "schedule": SCHEDULE,
     "prosumers": PROSUMERS,
     "profiles": PROFILES,
+    "stores": STORES,
     "tariffs": TARIFFS,
     "network": NETWORK,
     "buses": BUSES,
@@ -255,6 +292,7 @@ SORT_KEYS = {
     "schedule": ("prosumer_id", "period"),
     "prosumers": ("prosumer_id",),
     "profiles": ("prosumer_id", "period"),
+    "stores": ("prosumer_id", "store", "stay"),
     "trades": ("trade_id",),
     "participants": ("prosumer_id",),
     "meters": ("day", "prosumer_id"),
@@ -264,7 +302,7 @@ SORT_KEYS = {
 }
 """Row order of the tables that several writers may share, so that placement does not show."""
 
-EXTENSIBLE = frozenset({"prosumers", "profiles", "network"})
+EXTENSIBLE = frozenset({"schedule", "prosumers", "profiles", "stores", "network"})
 """Tables to which devices added later may add columns after those listed here."""
 
 

@@ -22,8 +22,6 @@ from actors.session import Session, clearing_options
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.marketplace import match_trades
 from raygrid.market.session import clear, local_exchange
-from raygrid.market.trades import Trades
-from raygrid.prosumer.dispatch import Dispatch
 from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.build import build_case
 from raygrid.scenario.config import Scenario
@@ -41,11 +39,15 @@ def market_digest(result: ClearingResult) -> str:
     return digest.hexdigest()
 
 
-def columns_digest(columns: Trades | Dispatch) -> str:
+def columns_digest(columns: Any) -> str:
     """Digest of the arrays of a dataclass."""
     digest = hashlib.sha256()
     for f in fields(columns):
-        digest.update(np.ascontiguousarray(getattr(columns, f.name)).tobytes())
+        values = getattr(columns, f.name)
+        if isinstance(values, np.ndarray):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        elif values is not None:
+            digest.update(columns_digest(values).encode())
     return digest.hexdigest()
 
 

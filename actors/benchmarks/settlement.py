@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -25,7 +25,6 @@ from raygrid.errors import EndedShortError
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.marketplace import match_trades
 from raygrid.market.session import clear, local_exchange
-from raygrid.prosumer.dispatch import Dispatch
 from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.build import load_case
 from raygrid.scenario.load import load_scenario
@@ -198,7 +197,7 @@ def thesis_day(chain: str) -> dict[str, Any]:
     block = exchange.blocks[0]
     ((_, _, dispatch),) = block.final_chunks(exchange.finish()[0].messages[0])
     by_id = np.argsort(block.population.prosumer_id)
-    dispatch = Dispatch(*(getattr(dispatch, f.name)[by_id] for f in fields(Dispatch)))
+    dispatch = dispatch.take(by_id)
     matched = match_trades(case, result, dispatch.p_kw, scenario.market)
     grid = None if case.grid is None else result.grid_kw
     ids = case.population.prosumer_id.tolist()

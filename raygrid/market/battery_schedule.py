@@ -215,14 +215,8 @@ def apply_batteries(
     )
     charge[row], discharge[row] = batteries.charge_kw[own], batteries.discharge_kw[own]
     soc[row] = soc_kwh[own]
-    p = dispatch.generation_kw - dispatch.demand_kw - population.fixed_load_kw
-    return replace(
-        dispatch,
-        p_kw=p + discharge - charge,
-        charge_kw=charge,
-        discharge_kw=discharge,
-        soc_kwh=soc,
-    )
+    moved = replace(dispatch, charge_kw=charge, discharge_kw=discharge, soc_kwh=soc)
+    return replace(moved, p_kw=moved.devices_kw(population.fixed_load_kw))
 
 
 def _solve(

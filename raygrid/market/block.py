@@ -34,6 +34,7 @@ from raygrid.prosumer.grid_agent import grid_cost_rate, grid_dual_value, solve_g
 from raygrid.prosumer.limits import injection_range
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import ROWS_AT_A_TIME, GridConnection, Prosumers
+from raygrid.prosumer.store_local import dispatch_stores, solve_stores
 from raygrid.prosumer.sums import add_by_bus
 from raygrid.prosumer.valuation import best_value, welfare_rate
 
@@ -159,13 +160,20 @@ class ProsumerBlock:
         self._state: FloatArray = population.size_weight[:, None] * initial_pi_kw[None, :]
         self._target: FloatArray = np.zeros((n, n_periods))
         self._rho_i: FloatArray = np.ones(n)
+        # EVs and shiftable loads are agents of their own at the buses of their owners.
+        self.stores = population.stores
+        self._store_bus_row: IntArray = self.bus_row[self.stores.owner]
+        self._store_state: FloatArray = self.stores.size_weight[:, None] * initial_pi_kw[None, :]
+        self._store_target: FloatArray = np.zeros(self._store_state.shape)
+        self._store_rho: FloatArray = np.ones(len(self.stores))
+        self._store_burns: dict[int, int] = {}
         weight = 0.0 if grid is None else grid.size_weight
         self._grid_state: FloatArray = weight * initial_pi_kw
         self.grid_p_kw: FloatArray = np.zeros(n_periods)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._threads = threads
         self._kept: dict[int, Dispatch] = {}
-        self._before: tuple[FloatArray, FloatArray] | None = None
+        self._before: tuple[FloatArray, ...] | None = None
 
     def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> None:
         """Begin another clearing where the last one ended: with its schedules and duals.
@@ -184,6 +192,7 @@ class ProsumerBlock:
         # phat = z + u: z stays, and u = w pi scales with the penalty.
         grown = pi_kw * (rescale - 1.0)
         self._state += self.population.size_weight[:, None] * grown[self.bus_row]
+        self._store_state += self.stores.size_weight[:, None] * grown[self._store_bus_row]
         if self.grid is not None:
             self._grid_state += self.grid.size_weight * grown[self.slack_row]
 
@@ -218,13 +227,14 @@ class ProsumerBlock:
         n_buses, n_periods = len(self.buses), self.n_periods
         weight = np.zeros(n_buses, dtype=np.int64)
         np.add.at(weight, self.bus_row, quantise(self.population.size_weight))
+        np.add.at(weight, self._store_bus_row, quantise(self.stores.size_weight))
         low = np.zeros((n_buses, n_periods), dtype=np.int64)
         high = np.zeros_like(low)
         for start, stop in self.chunks():
             p_min, p_max = injection_range(self.population.rows(start, stop))
             add_by_bus(self.bus_row[start:stop], p_min, low)
             add_by_bus(self.bus_row[start:stop], p_max, high)
-        agents = len(self.population)
+        agents = len(self.population) + len(self.stores)
         if self.grid is not None:
             down, up = self.grid.export_limit_kw, self.grid.import_limit_kw
             weight[self.slack_row] += quantise(np.array([self.grid.size_weight]))[0]
@@ -270,10 +280,12 @@ class ProsumerBlock:
 
     def _take_back(self, used: bool) -> None:
         """Go back to before the last step where its answer was not used; note where we stand."""
+        states = self._state, self._store_state, self._grid_state
         if used or self._before is None:
-            self._before = self._state.copy(), self._grid_state.copy()
+            self._before = tuple(state.copy() for state in states)
         else:
-            self._state[:], self._grid_state[:] = self._before
+            for state, before in zip(states, self._before, strict=True):
+                state[:] = before
 
     def headroom(self) -> HostHeadroom:
         """By how much generation, elastic demand and grid of each bus can still move."""
@@ -385,7 +397,7 @@ class ProsumerBlock:
             seller_cost_quanta=cost,
             seller_quanta=sold,
             grid_p_kw=grid_kw,
-            simultaneous=self.solver.simultaneous_count(),
+            simultaneous=self.solver.simultaneous_count() + sum(self._store_burns.values()),
         )
 
     def dual_value_quanta(self, price_per_kwh: FloatArray) -> int:
@@ -419,6 +431,11 @@ class ProsumerBlock:
         dispatch = self.solver.dispatch(
             start, stop, self._target[start:stop], self._rho_i[start:stop]
         )
+        own = self.stores.between(start, stop)
+        if own.stop > own.start:
+            part = self.stores.rows(start, stop)
+            target, rho_i = self._store_target[own], self._store_rho[own]
+            dispatch = dispatch.with_stores(dispatch_stores(part, self.period_hours, target, rho_i))
         if self._target.size <= KEPT_VALUES:
             self._kept[start] = dispatch
         return dispatch
@@ -427,6 +444,7 @@ class ProsumerBlock:
         """Take up a clearing in the middle, knowing only the operator's duals (z restarts at 0)."""
         pi = z_share.pi_kw
         self._state[:] = self.population.size_weight[:, None] * pi[self.bus_row]
+        self._store_state[:] = self.stores.size_weight[:, None] * pi[self._store_bus_row]
         if self.grid is not None:
             self._grid_state[:] = self.grid.size_weight * pi[self.slack_row]
 
@@ -447,6 +465,18 @@ class ProsumerBlock:
         magnitude = close_round(
             bus_row, weight, pi, rescale, self._relaxation, p, state, p_sum, phat_sum, norms
         )
+        own = self.stores.between(start, stop)
+        if own.stop > own.start:
+            stores = self.stores.rows(start, stop)
+            bus_row, weight = self._store_bus_row[own] - first, stores.size_weight
+            state, target = self._store_state[own], self._store_target[own]
+            rho_i, p = self._store_rho[own], np.empty_like(target)
+            open_round(bus_row, weight, pi, rescale, message.rho, state, target, rho_i)
+            burns = solve_stores(stores, self.period_hours, target, rho_i, p)
+            self._store_burns[start] = burns
+            magnitude += close_round(
+                bus_row, weight, pi, rescale, self._relaxation, p, state, p_sum, phat_sum, norms
+            )
         return first, p_sum, phat_sum, norms, magnitude
 
     def _step_grid(

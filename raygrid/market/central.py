@@ -12,9 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from raygrid.arrays import BoolArray, FloatArray, IntArray
-from raygrid.prosumer.dispatch import Dispatch
+from raygrid.prosumer.dispatch import Dispatch, StoreDispatch
 from raygrid.prosumer.grid_agent import grid_cost_rate
 from raygrid.prosumer.population import GridConnection, Population
+from raygrid.prosumer.storage import Storage, all_storage
 from raygrid.prosumer.valuation import welfare_rate
 from raygrid.scenario.case import Case
 
@@ -123,8 +124,9 @@ class _Box:
 
 @dataclass(frozen=True)
 class _Devices:
-    """Boxes of all devices, and the dynamics of the batteries (None without any)."""
+    """Boxes of all devices, and the dynamics of the storage (None without any)."""
 
+    storage: Storage
     generation: _Box
     demand: _Box
     charge: _Box
@@ -238,14 +240,10 @@ def _box(members: IntArray, low: FloatArray, high: FloatArray, constraints: list
 def _model_devices(case: Case, constraints: list[Any]) -> _Devices:
     """Variables and own constraints (3-5) to (3-14) of the devices that exist."""
     population, grid, n_periods, dt = case.population, case.grid, case.n_periods, case.period_hours
-
-    def constant(values: FloatArray) -> FloatArray:
-        return np.repeat(values[:, None], n_periods, axis=1)
-
     sellers = np.flatnonzero(population.has_generator)
     buyers = np.flatnonzero(population.has_elastic_demand)
-    stores = np.flatnonzero(population.has_battery)
-    none = np.zeros((len(stores), n_periods))
+    storage = all_storage(population)
+    none = np.zeros(storage.charge_max_kw.shape)
     generation = _box(
         sellers,
         population.generation_min_kw[sellers],
@@ -258,19 +256,18 @@ def _model_devices(case: Case, constraints: list[Any]) -> _Devices:
         population.demand_limit_kw[buyers],
         constraints,
     )
-    charge = _box(stores, none, constant(population.charge_max_kw[stores]), constraints)
-    discharge = _box(stores, none, constant(population.discharge_max_kw[stores]), constraints)
+    owner = storage.owner
+    charge = _box(owner, none, storage.charge_max_kw, constraints)
+    discharge = _box(owner, none, storage.discharge_max_kw, constraints)
     dynamics = None
-    if len(stores):
-        floor = constant(population.soc_min_kwh[stores])
-        floor[:, -1] = np.maximum(floor[:, -1], population.soc_final_min_kwh[stores])
-        soc = _box(stores, floor, constant(population.soc_max_kwh[stores]), constraints)
+    if len(storage):
+        soc = _box(owner, storage.floor_kwh, storage.ceiling_kwh, constraints)
         step = sp.eye_array(n_periods) - sp.eye_array(n_periods, k=-1)
-        change = sp.kron(sp.eye_array(len(stores)), step, format="csr")
-        start = none.copy()
-        start[:, 0] = population.soc_initial_kwh[stores]
-        gain = sp.diags_array(np.repeat(dt * population.eta_charge[stores], n_periods))
-        drain = sp.diags_array(np.repeat(dt / population.eta_discharge[stores], n_periods))
+        change = sp.kron(sp.eye_array(len(storage)), step, format="csr")
+        start = -storage.used_kwh
+        start[:, 0] += storage.initial_kwh
+        gain = sp.diags_array(np.repeat(dt * storage.eta_charge, n_periods))
+        drain = sp.diags_array(np.repeat(dt / storage.eta_discharge, n_periods))
         dynamics = (  # (3-11)
             change @ soc.expression
             == start.ravel() + gain @ charge.expression - drain @ discharge.expression
@@ -281,6 +278,7 @@ def _model_devices(case: Case, constraints: list[Any]) -> _Devices:
     export_limit = no_grid if grid is None else grid.export_limit_kw[None, :]
     slack = np.array([case.network.slack])
     return _Devices(
+        storage,
         generation,
         demand,
         charge,
@@ -341,7 +339,8 @@ def _cost_rate(population: Population, grid: GridConnection | None, devices: _De
             cost -= omega[likes] @ cp.log1p(box.variable[likes])
     for box in (devices.charge, devices.discharge):
         if box.variable is not None:
-            cost += each(box, population.cycle_cost_per_kwh) @ box.variable
+            wear = np.repeat(devices.storage.cycle_cost_per_kwh, n_periods)
+            cost += wear[box.cells] @ box.variable
     if grid is not None:
         cost += grid.import_price_per_kwh @ devices.grid_import.expression
         cost -= grid.export_price_per_kwh @ devices.grid_export.expression
@@ -412,27 +411,38 @@ def _dispatch(
         full[box.members] = box.value
         return full
 
-    generation, demand = spread(devices.generation), spread(devices.demand)
-    charge, discharge = spread(devices.charge), spread(devices.discharge)
+    storage = devices.storage
+    charge, discharge = devices.charge.value, devices.discharge.value
     both = np.minimum(charge, discharge)
     # Without losses a cycle does nothing, and the solver may return any amount of it.
-    lossless = (population.eta_charge * population.eta_discharge == 1.0)[:, None]
+    lossless = (storage.eta_charge * storage.eta_discharge == 1.0)[:, None]
     charge, discharge = charge - lossless * both, discharge - lossless * both
-    gain = population.eta_charge[:, None] * charge - discharge / population.eta_discharge[:, None]
-    soc = population.soc_initial_kwh[:, None] + period_hours * np.cumsum(gain, axis=1)
-    stored_value = np.zeros_like(charge)
+    gain = storage.eta_charge[:, None] * charge - discharge / storage.eta_discharge[:, None]
+    energy = np.cumsum(period_hours * gain - storage.used_kwh, axis=1)
+    energy += storage.initial_kwh[:, None]
+    value = np.zeros_like(charge)
     if devices.dynamics is not None:
         # Rates times dt are money, so the multiplier of a kWh carries one dt.
         multiplier = np.asarray(devices.dynamics.dual_value, dtype=np.float64)
-        stored_value[devices.charge.members] = period_hours * multiplier.reshape(
-            -1, population.n_periods
-        )
-    p = generation - demand - population.fixed_load_kw + discharge - charge
-    simultaneous = float(np.where(lossless, 0.0, both).max(initial=0.0))
-    return Dispatch(p, generation, demand, charge, discharge, soc, stored_value), simultaneous
+        value = period_hours * multiplier.reshape(-1, population.n_periods)
+    generation, demand = spread(devices.generation), spread(devices.demand)
+    batteries = np.zeros((4, *generation.shape))
+    batteries[2] = population.soc_initial_kwh[:, None]
+    k, details = storage.n_batteries, np.stack([charge, discharge, energy, value])
+    batteries[:, storage.owner[:k]] = details[:, :k]
+    p = generation - demand - population.fixed_load_kw + batteries[1] - batteries[0]
+    dispatch = Dispatch(
+        p, generation, demand, batteries[0], batteries[1], batteries[2], batteries[3]
+    )
+    stores = population.stores
+    if len(stores):
+        own = StoreDispatch(stores.owner, stores.kind, *details[:, k:])
+        dispatch = dispatch.with_stores(own)
+    return dispatch, float(np.where(lossless, 0.0, both).max(initial=0.0))
 
 
 def _no_dispatch(population: Population) -> Dispatch:
     """A dispatch of nan, for problems without a solution."""
-    nothing = np.full(population.fixed_load_kw.shape, np.nan)
-    return Dispatch(*(nothing.copy() for _ in range(7)))
+    nothing = np.full((7, *population.fixed_load_kw.shape), np.nan)
+    p, x, y, charge, discharge, soc, value = nothing
+    return Dispatch(p, x, y, charge, discharge, soc, value)

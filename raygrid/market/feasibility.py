@@ -14,7 +14,7 @@ from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.final_schedule import FinalStatus, final_schedule
 from raygrid.market.headroom import UNLIMITED_KW
 from raygrid.prosumer.limits import bus_ranges
-from raygrid.prosumer.population import Population
+from raygrid.prosumer.storage import Storage, all_storage
 from raygrid.scenario.case import Case
 
 MAX_BATTERY_PERIODS = 100_000
@@ -87,8 +87,8 @@ def check_feasible(case: Case, *, network_constrained: bool = True) -> Feasibili
     Most cases are feasible with idle batteries, which the final schedule's projection shows at
     once. For the others, a linear program over bus injections and batteries in which balance and
     limits may be violated at a price: they are feasible if and only if the least price is zero.
-    Without batteries each period stands alone; with more than `MAX_BATTERY_PERIODS` of them they
-    are taken at full power in every period, which is necessary but not sufficient.
+    Without storage each period stands alone; with more than `MAX_BATTERY_PERIODS` of it all
+    is taken at full power in every period, which is necessary but not sufficient.
 
     Parameters
     ----------
@@ -108,19 +108,19 @@ def check_feasible(case: Case, *, network_constrained: bool = True) -> Feasibili
         If batteries cannot keep their own bounds, or the solver fails.
     """
     people = case.population
-    stores = np.flatnonzero(people.has_battery)
+    storage = all_storage(people)
     if _feasible_with_idle_batteries(case, network_constrained):
         return Feasibility(FeasibilityStatus.FEASIBLE)
-    exact = len(stores) * case.n_periods <= MAX_BATTERY_PERIODS
+    exact = len(storage) * case.n_periods <= MAX_BATTERY_PERIODS
     network = case.network
     low, high = bus_ranges(people, case.grid, network.n_buses, network.slack, idle_batteries=exact)
-    batteries = people.take(stores if exact else stores[:0])
+    moving = storage if exact and len(storage) else None
     periods = np.arange(case.n_periods)
-    # Only batteries tie periods together.
-    groups = [periods] if len(batteries) else [periods[t : t + 1] for t in periods]
+    # Only storage ties periods together.
+    groups = [periods] if moving is not None else [periods[t : t + 1] for t in periods]
     shortfalls: list[Shortfall] = []
     for group in groups:
-        shortfalls += _shortfalls(case, group, low, high, batteries, network_constrained)
+        shortfalls += _shortfalls(case, group, low, high, moving, network_constrained)
     if shortfalls:
         return Feasibility(FeasibilityStatus.INFEASIBLE, tuple(shortfalls))
     return Feasibility(FeasibilityStatus.FEASIBLE if exact else FeasibilityStatus.NOT_EXCLUDED)
@@ -129,7 +129,7 @@ def check_feasible(case: Case, *, network_constrained: bool = True) -> Feasibili
 def _feasible_with_idle_batteries(case: Case, network_constrained: bool) -> bool:
     """Whether every period can be met with batteries that do nothing; sufficient only."""
     people = case.population
-    if (people.soc_initial_kwh < people.soc_final_min_kwh).any():
+    if len(people.stores) or (people.soc_initial_kwh < people.soc_final_min_kwh).any():
         return False
     n_buses, slack = case.network.n_buses, case.network.slack
     low, high = (
@@ -149,7 +149,7 @@ def _shortfalls(
     periods: IntArray,
     low: FloatArray,
     high: FloatArray,
-    batteries: Population,
+    storage: Storage | None,
     network_constrained: bool,
 ) -> list[Shortfall]:
     """The least violations of some periods, by HiGHS."""
@@ -158,7 +158,7 @@ def _shortfalls(
     rows = case.rows
     n_buses, n = len(low), len(periods)
     n_rows = rows.n_rows if network_constrained else 0
-    k = len(batteries)
+    k = 0 if storage is None else len(storage)
     eye = sp.eye_array(n, format="csr")
     unit = rows.sizes()[:n_rows]
     unit = np.where(unit > 0, unit, 1.0)
@@ -172,22 +172,27 @@ def _shortfalls(
     )
     total = int(widths.sum())
     columns = sp.eye_array(total, format="csr")
-    at_bus = sp.csr_array((np.ones(k), (batteries.bus, np.arange(k))), shape=(n_buses, k))
+    bus = np.zeros(0, np.int64) if storage is None else case.population.bus[storage.owner]
+    at_bus = sp.csr_array((np.ones(k), (bus, np.arange(k))), shape=(n_buses, k))
     net = columns[discharge] - columns[charge]
     injection = columns[inject] + sp.kron(at_bus, eye, format="csr") @ net
     balance = sp.kron(np.ones((1, n_buses)), eye, format="csr") @ injection
     equal = [balance + columns[lack] - columns[spill]]
     equal_to = [np.zeros(n)]
-    if k:
+    least, most = np.zeros(total), np.full(total, np.inf)
+    if storage is not None:
         before = sp.kron(sp.eye_array(k), sp.eye_array(n, k=-1), format="csr") @ columns[soc]
-        gain = sp.diags_array(np.repeat(case.period_hours * batteries.eta_charge, n))
-        drain = sp.diags_array(np.repeat(case.period_hours / batteries.eta_discharge, n))
+        gain = sp.diags_array(np.repeat(case.period_hours * storage.eta_charge, n))
+        drain = sp.diags_array(np.repeat(case.period_hours / storage.eta_discharge, n))
         equal.append(
             columns[soc] - before - gain @ columns[charge] + drain @ columns[discharge]  # (3-11)
         )
-        start = np.zeros((k, n))
-        start[:, 0] = batteries.soc_initial_kwh
+        start = -storage.used_kwh
+        start[:, 0] += storage.initial_kwh
         equal_to.append(start.ravel())
+        most[charge] = storage.charge_max_kw.ravel()
+        most[discharge] = storage.discharge_max_kw.ravel()
+        least[soc], most[soc] = storage.floor_kwh.ravel(), storage.ceiling_kwh.ravel()
     flow = sp.kron(rows.sparse()[:n_rows], eye, format="csr") @ injection
     upper, lower = rows.upper[:n_rows, periods].ravel(), rows.lower[:n_rows, periods].ravel()
     has_upper, has_lower = np.isfinite(upper), np.isfinite(lower)
@@ -196,13 +201,7 @@ def _shortfalls(
     )
     limit_at = np.concatenate([upper[has_upper], -lower[has_lower]])
 
-    floor = np.repeat(batteries.soc_min_kwh[:, None], n, axis=1)
-    floor[:, -1:] = np.maximum(floor[:, -1:], batteries.soc_final_min_kwh[:, None])
-    least, most = np.zeros(total), np.full(total, np.inf)
     least[inject], most[inject] = low[:, periods].ravel(), high[:, periods].ravel()
-    most[charge] = np.repeat(batteries.charge_max_kw, n)
-    most[discharge] = np.repeat(batteries.discharge_max_kw, n)
-    least[soc], most[soc] = floor.ravel(), np.repeat(batteries.soc_max_kwh, n)
     price = np.zeros(total)
     price[lack] = price[spill] = _BALANCE_WEIGHT
     price[over] = np.repeat(1.0 / unit, n)
@@ -253,7 +252,8 @@ def _described(
 
 
 def _balance_text(case: Case, period: int, missing: float) -> str:
-    has_grid, has_battery = case.grid is not None, bool(case.population.has_battery.any())
+    has_grid = case.grid is not None
+    has_battery = bool(case.population.has_battery.any())
     if missing > 0:
         sources = ["generation", *(["batteries"] * has_battery), *(["import limit"] * has_grid)]
         what = f"fixed loads exceed {_listed(sources)} by {missing:.4g} kW"

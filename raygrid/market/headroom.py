@@ -179,7 +179,7 @@ def apply_delta(
 ) -> Dispatch:
     """Move generation and elastic demand so that the bus sums change by `delta_kw`.
 
-    Device limits hold exactly; batteries keep their powers.
+    Device limits hold exactly; batteries, EVs and shiftable loads keep their powers.
 
     Parameters
     ----------
@@ -214,9 +214,8 @@ def apply_delta(
         np.maximum(demand, np.minimum(population.demand_min_kw, dispatch.demand_kw)),
         np.minimum(demand, np.maximum(population.demand_limit_kw, dispatch.demand_kw)),
     )
-    p = generation - demand - population.fixed_load_kw
-    p += dispatch.discharge_kw - dispatch.charge_kw
-    return replace(dispatch, p_kw=p, generation_kw=generation, demand_kw=demand)
+    moved = replace(dispatch, generation_kw=generation, demand_kw=demand)
+    return replace(moved, p_kw=moved.devices_kw(population.fixed_load_kw))
 
 
 def apply_grid_delta(

@@ -33,8 +33,8 @@ def locational_price(rho: float, pi_kw: FloatArray) -> FloatArray:
 def marginal_cost(population: Population, dispatch: Dispatch) -> FloatArray:
     """Marginal cost of what each prosumer supplies, (5-1) with storage.
 
-    A generator's is ``2 alpha x + beta``; a discharging battery's is its shadow price
-    ``mu / eta_d + cycle cost``. A prosumer that does both has their mean, weighted by power.
+    A generator's is ``2 alpha x + beta``; a discharging battery's or EV's is its shadow price
+    ``mu / eta_d + cycle cost``. A prosumer with several has their mean, weighted by power.
 
     Parameters
     ----------
@@ -54,6 +54,12 @@ def marginal_cost(population: Population, dispatch: Dispatch) -> FloatArray:
     of_storage = of_storage + population.cycle_cost_per_kwh[:, None]
     supplied = x + d
     total = of_generator * x + of_storage * d
+    if dispatch.stores is not None:
+        stores, own = population.stores, dispatch.stores
+        cost = own.stored_value_per_kwh / stores.eta_discharge[:, None]
+        cost = (cost + stores.cycle_cost_per_kwh[:, None]) * own.discharge_kw
+        supplied = supplied + stores.owner_sums(own.discharge_kw, len(x))
+        total = total + stores.owner_sums(cost, len(x))
     return np.divide(total, supplied, out=np.zeros_like(x), where=supplied > 0)
 
 

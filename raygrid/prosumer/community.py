@@ -81,7 +81,8 @@ class GivenCommunity:
     def bytes_each(self) -> float:
         """Memory that one prosumer takes on its host [B]."""
         batteries = float(self.population.has_battery.mean()) if len(self) else 0.0
-        return bytes_each(self.n_periods, batteries, profiles=5)
+        stores = len(self.population.stores) / max(len(self), 1)
+        return bytes_each(self.n_periods, batteries, profiles=5, stores=stores)
 
     @property
     def order(self) -> IntArray:
@@ -101,7 +102,9 @@ UNIT_BYTES = 400
 """What a prosumer takes beside its periods: its parameters, twice, and its shapes [B]."""
 
 
-def bytes_each(n_periods: int, battery_share: float, profiles: int = 0) -> float:
+def bytes_each(
+    n_periods: int, battery_share: float, profiles: int = 0, stores: float = 0.0
+) -> float:
     """Memory that one prosumer takes on its host.
 
     Parameters
@@ -112,10 +115,13 @@ def bytes_each(n_periods: int, battery_share: float, profiles: int = 0) -> float
         Share of the prosumers with a battery, whose last two paths are kept.
     profiles : int
         Number of profiles that are there value by value.
+    stores : float
+        Number of its EVs and shiftable loads.
 
     Returns
     -------
     float
-        Parameters, profiles, ADMM state and target, and battery paths [B].
+        Parameters, profiles, ADMM state and target, battery paths and stores [B].
     """
-    return UNIT_BYTES + n_periods * (8.0 * profiles + 16.0 + 10.0 * battery_share)
+    own = UNIT_BYTES + n_periods * (8.0 * profiles + 16.0 + 10.0 * battery_share)
+    return own + stores * (UNIT_BYTES + n_periods * 16.0)

@@ -13,6 +13,7 @@ from raygrid.prosumer.population import (
     Population,
     Prosumers,
 )
+from raygrid.prosumer.store_checks import check_stores
 
 SLACK_KWH = 1e-9
 """Rounding allowed in states of charge, relative to the battery's size where above 1 kWh."""
@@ -31,7 +32,7 @@ def injection_range(
     population : Population
         The prosumers.
     idle_batteries : bool
-        Leave the batteries' powers out.
+        Leave out the powers of batteries, EVs and shiftable loads.
 
     Returns
     -------
@@ -42,7 +43,14 @@ def injection_range(
     high = population.generation_limit_kw - population.demand_min_kw - population.fixed_load_kw
     if idle_batteries:
         return low, high
-    return low - population.charge_max_kw[:, None], high + population.discharge_max_kw[:, None]
+    low = low - population.charge_max_kw[:, None]
+    high = high + population.discharge_max_kw[:, None]
+    stores = population.stores
+    if len(stores):
+        limits = stores.limits(population.n_periods)
+        low -= stores.owner_sums(limits.charge_kw, len(population))
+        high += stores.owner_sums(limits.discharge_kw, len(population))
+    return low, high
 
 
 def bus_sums(population: Population, values: FloatArray, n_buses: int) -> FloatArray:
@@ -71,7 +79,7 @@ def bus_ranges(
     n_buses, slack : int
         Number of buses B, and the position of the slack bus.
     idle_batteries : bool
-        Leave the batteries' powers out.
+        Leave out the powers of batteries, EVs and shiftable loads.
 
     Returns
     -------
@@ -165,6 +173,7 @@ def check_population(
     )
     if period_hours is not None:
         check_terminal_charge(population, period_hours, where)
+        check_stores(population, period_hours, where)
 
 
 def check_terminal_charge(population: Prosumers, period_hours: float, where: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
+from raygrid.prosumer.stores import NO_STORES, Stores
 
 GRID_ID = 0
 """`prosumer_id` of the grid connection; prosumers count from 1."""
@@ -65,6 +66,9 @@ class Prosumers(ABC):
         Efficiencies in (0, 1].
     cycle_cost_per_kwh : (N,) float64
         Cost of charge and discharge alike (lambda_cd of 3-15) [currency/kWh].
+    stores : Stores
+        Their EVs and shiftable loads, which are agents of their own beside them: their charge is
+        taken from p, and their costs are added.
     """
 
     prosumer_id: IntArray
@@ -84,6 +88,7 @@ class Prosumers(ABC):
     eta_charge: FloatArray
     eta_discharge: FloatArray
     cycle_cost_per_kwh: FloatArray
+    stores: Stores = field(default=NO_STORES, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.prosumer_id)
@@ -107,7 +112,7 @@ class Prosumers(ABC):
         part = slice(start, stop)
         arrays: dict[str, Any] = {name: getattr(self, name)[part] for name in UNIT_FIELDS}
         arrays |= zip(PROFILE_FIELDS, self.profiles(start, stop), strict=True)
-        return Population(**arrays)
+        return Population(**arrays, stores=self.stores.rows(start, stop))
 
     def blocks(self, size: int = ROWS_AT_A_TIME) -> Iterator[Population]:
         """All rows in turn, a few at a time."""
@@ -188,7 +193,9 @@ class Population(Prosumers):
 
     def take(self, index: IntArray | slice) -> Self:
         """The prosumers at the given positions, in that order."""
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "stores"}
+        stores = self.stores.of(np.arange(len(self))[index])
+        return type(self)(**arrays, stores=stores)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from raygrid.arrays import FloatArray, IntArray, dequantise, quantise
 from raygrid.prosumer.community import Recipe
 from raygrid.prosumer.limits import check_population, injection_range
 from raygrid.prosumer.population import Prosumers
-from raygrid.prosumer.size import first_price, flexible_power
+from raygrid.prosumer.size import first_price, flexible_power, store_power
 from raygrid.prosumer.sums import add_by_bus
 
 
@@ -24,6 +24,8 @@ class Survey:
     ----------
     prosumers, generators, batteries : int
         How many there are, and how many of them have a generator and a battery.
+    stores : int
+        How many EVs and shiftable loads there are.
     buses : (nb,) int64
         Positions of the buses where they stand, ascending.
     fixed_load_quanta : (nb, D T) int64
@@ -44,6 +46,7 @@ class Survey:
     prosumers: int
     generators: int
     batteries: int
+    stores: int
     buses: IntArray
     fixed_load_quanta: IntArray
     p_min_quanta: IntArray
@@ -110,6 +113,10 @@ def survey(
             add_by_bus(np.searchsorted(buses, block.bus), values, sums)
         weight += int(quantise(block.size_weight[given]).sum())
         power += int(quantise(flexible_power(block)[~given]).sum())
+        if len(block.stores):
+            own = block.stores.size_weight
+            weight += int(quantise(own[own > 0]).sum())
+            power += int(quantise(store_power(block.stores, n_periods)[own <= 0]).sum())
         generates, consumes = block.has_generator, block.has_elastic_demand
         generators += int(generates.sum())
         batteries += int(block.has_battery.sum())
@@ -130,6 +137,7 @@ def survey(
         generators=generators,
         batteries=batteries,
         buses=buses,
+        stores=len(prosumers.stores),
         fixed_load_quanta=np.concatenate(loads, axis=1),
         p_min_quanta=low,
         p_max_quanta=high,

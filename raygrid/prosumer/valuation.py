@@ -12,6 +12,7 @@ from raygrid.prosumer.arbitrage import arbitrage_value
 from raygrid.prosumer.compiled import compiled, frozen_view, inner
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import Population, Prosumers
+from raygrid.prosumer.store_local import best_store_value
 from raygrid.prosumer.units import kernel_profiles, kernel_units
 
 
@@ -43,6 +44,10 @@ def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
         frozen_view(dispatch.discharge_kw),
         rates,
     )
+    if dispatch.stores is not None:
+        moved = dispatch.stores.charge_kw + dispatch.stores.discharge_kw
+        wear = population.stores.cycle_cost_per_kwh * np.ascontiguousarray(moved).sum(axis=1)
+        np.subtract.at(rates, dispatch.stores.owner, wear)
     return rates
 
 
@@ -131,9 +136,10 @@ def dual_value(
 def best_value(
     population: Population, price_per_kwh: FloatArray, period_hours: float
 ) -> FloatArray:
-    """Each prosumer's ``max_p sum_t lambda p - f(p)`` over the horizon, batteries included.
+    """Each prosumer's ``max_p sum_t lambda p - f(p)`` over the horizon, all its devices included.
 
-    At given prices its devices have nothing to do with each other.
+    At given prices these have nothing to do with each other. With EVs and shiftable loads it is
+    a bound a hair above (`raygrid.prosumer.store_local.best_store_value`).
 
     Parameters
     ----------
@@ -153,7 +159,12 @@ def best_value(
     others = replace(population, charge_max_kw=none, discharge_max_kw=none)
     mu = np.zeros(price_per_kwh.shape)
     rates = dual_value(others, 0, len(population), price_per_kwh, mu, period_hours)
-    return rates + arbitrage_value(population, price_per_kwh, period_hours)
+    rates += arbitrage_value(population, price_per_kwh, period_hours)
+    stores = population.stores
+    if len(stores):
+        gains = best_store_value(stores, price_per_kwh[stores.owner], period_hours)
+        np.add.at(rates, stores.owner, gains)
+    return rates
 
 
 @inner

@@ -13,7 +13,8 @@ from raygrid.grid.network import Network
 from raygrid.market.clearing import ClearingResult, IterationRecord
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import GRID_ID, Population
-from raygrid.schemas import CONVERGENCE, FLOWS, PRICES, SCHEDULE
+from raygrid.prosumer.stores import StoreKind
+from raygrid.schemas import CONVERGENCE, FLOWS, PRICES, SCHEDULE, STORE_SCHEDULE, conform
 
 
 def convergence_table(records: Iterable[IterationRecord]) -> pa.Table:
@@ -24,7 +25,11 @@ def convergence_table(records: Iterable[IterationRecord]) -> pa.Table:
 
 
 def schedule_table(
-    population: Population, bus_id: IntArray, dispatch: Dispatch, first_period: int = 0
+    population: Population,
+    bus_id: IntArray,
+    dispatch: Dispatch,
+    first_period: int = 0,
+    with_stores: bool = False,
 ) -> pa.Table:
     """Rows of schedule.parquet for these prosumers, by prosumer and period.
 
@@ -38,6 +43,9 @@ def schedule_table(
         Their (N, T) schedule.
     first_period : int
         Global index of the first period (day times T).
+    with_stores : bool
+        Add the columns `raygrid.schemas.STORE_SCHEDULE`: whether anybody in the community, not
+        only here, has EVs or shiftable loads.
 
     Returns
     -------
@@ -59,10 +67,18 @@ def schedule_table(
         "ev_kw": zeros,
         "shifted_kw": zeros,
     }
-    return pa.table(columns, schema=SCHEDULE)
+    own = dispatch.stores
+    if own is not None:
+        columns["ev_kw"] = own.net_kw(n, StoreKind.EV).ravel()
+        columns["shifted_kw"] = own.net_kw(n, StoreKind.SHIFTABLE).ravel()
+    if with_stores:
+        columns["ev_soc_kwh"] = zeros if own is None else own.ev_energy_kwh(n).ravel()
+    return conform("schedule", pa.table(columns))
 
 
-def grid_schedule_table(grid_kw: FloatArray, slack_bus: int, first_period: int = 0) -> pa.Table:
+def grid_schedule_table(
+    grid_kw: FloatArray, slack_bus: int, first_period: int = 0, with_stores: bool = False
+) -> pa.Table:
     """Rows of schedule.parquet for the grid connection: import generates, export demands.
 
     Parameters
@@ -73,6 +89,8 @@ def grid_schedule_table(grid_kw: FloatArray, slack_bus: int, first_period: int =
         Number of the slack bus, as tables show it.
     first_period : int
         Global index of the first period.
+    with_stores : bool
+        As for `schedule_table`.
     """
     n_periods = len(grid_kw)
     zeros = np.zeros(n_periods)
@@ -83,9 +101,9 @@ def grid_schedule_table(grid_kw: FloatArray, slack_bus: int, first_period: int =
         "p_kw": grid_kw,
         "generation_kw": np.maximum(grid_kw, 0.0),
         "demand_kw": np.maximum(-grid_kw, 0.0),
-        **dict.fromkeys(SCHEDULE.names[6:], zeros),
+        **dict.fromkeys((*SCHEDULE.names[6:], *(STORE_SCHEDULE if with_stores else ())), zeros),
     }
-    return pa.table({name: columns[name] for name in SCHEDULE.names}, schema=SCHEDULE)
+    return conform("schedule", pa.table(columns))
 
 
 def flows_table(

@@ -30,11 +30,12 @@ from raygrid.scenario.config import (
     TownPopulation,
     Voltage,
 )
-from raygrid.scenario.drawn import Range
+from raygrid.scenario.draws import Range
 from raygrid.scenario.households import When, drawn_community, read_households
 from raygrid.scenario.load import load_scenario
 from raygrid.scenario.network import BuiltinNetwork, TablesNetwork, TownNetwork
 from raygrid.scenario.repeated import RepeatedCommunity
+from raygrid.scenario.store_tables import read_stores
 from raygrid.scenario.tables import read_network, read_population
 from raygrid.scenario.tariffs import grid_connection, tariffs_of_day
 from raygrid.scenario.town import Town, town_of
@@ -185,6 +186,7 @@ class CaseDraft:
             currency=scenario.currency,
             reactive_load_kvar=reactive,
             price_level=level,
+            stores=everyone.stores,
             notes=scenario.notes,
         )
 
@@ -441,6 +443,14 @@ def _community(
             span_hours=horizon.day_hours * (1 if source.repeat else horizon.days),
             agents=None if source.copy_size else source.agents,
         )
+        if source.stores is not None:
+            stores = read_stores(
+                data_path(source.stores, base_dir),
+                population.prosumer_id,
+                period_hours=horizon.dt,
+                table_hours=source.period_hours,
+            )
+            population = replace(population, stores=stores)
         size, agents = source.copy_size, source.agents or len(population)
         if size is None or agents <= len(population):
             return GivenCommunity(population.take(slice(0, agents))), grid_weight

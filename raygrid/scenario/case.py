@@ -38,6 +38,8 @@ class Case:
     price_level : float
         Typical price, from which size weights follow that the community does not give
         [currency/kWh].
+    stores : int
+        Number of EVs and shiftable loads.
     notes : tuple of str
         What a reader of the results must know ('reconstructed data', ...).
     """
@@ -51,6 +53,7 @@ class Case:
     currency: str
     reactive_load_kvar: FloatArray
     price_level: float = 1.0
+    stores: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property

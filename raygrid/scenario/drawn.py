@@ -14,21 +14,11 @@ from raygrid.prosumer.community import Community, bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import Population, Prosumers
 from raygrid.scenario import draws
+from raygrid.scenario.drawn_stores import StoreRules
+from raygrid.scenario.draws import Range
 
 IDS_AT_A_TIME = 1 << 16
 """Ids whose buses are drawn at once, where all are looked through."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a value is drawn from, uniformly."""
-
-    low: float
-    high: float
-
-    def draw(self, seed: int, stream: str, ids: IntArray) -> FloatArray:
-        """One value per id (n,)."""
-        return self.low + (self.high - self.low) * draws.uniform(seed, stream, ids)
 
 
 @dataclass(frozen=True)
@@ -77,6 +67,8 @@ class DrawnCommunity:
         its shift in weeks and quarter hours.
     pv_shapes : (O, T) float64
         Output by orientation, per kW of peak power.
+    stores : StoreRules
+        How EVs and shiftable loads are drawn.
     """
 
     agents: int
@@ -86,6 +78,7 @@ class DrawnCommunity:
     fixed_shapes: FloatArray
     elastic_shapes: FloatArray
     pv_shapes: FloatArray
+    stores: StoreRules
 
     def __len__(self) -> int:
         return self.agents
@@ -98,7 +91,7 @@ class DrawnCommunity:
     @property
     def bytes_each(self) -> float:
         """Memory that one prosumer takes on its host [B]."""
-        return bytes_each(self.n_periods, self.rules.battery_share)
+        return bytes_each(self.n_periods, self.rules.battery_share, stores=self.stores.stores_each)
 
     def recipe(self, start: int, stop: int) -> SeededPart:
         """How to draw the prosumers at these positions."""
@@ -180,6 +173,7 @@ class DrawnCommunity:
             eta_charge=efficiency,
             eta_discharge=efficiency,
             cycle_cost_per_kwh=np.where(has_battery, cycle_cost, 0.0),
+            stores=self.stores.draw(seed, ids),
             periods=n_periods,
             shaped=(
                 None,

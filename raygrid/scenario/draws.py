@@ -7,6 +7,7 @@ owns ids 501..600 draws the same numbers for them as one that owns all of them.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,3 +105,15 @@ def choice(seed: int, stream: str, ids: IntArray, weights: FloatArray) -> IntArr
     edges = np.cumsum(weights / weights.sum())
     edges[-1] = 1.0
     return np.searchsorted(edges, uniform(seed, stream, ids), side="right").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a value is drawn from, uniformly."""
+
+    low: float
+    high: float
+
+    def draw(self, seed: int, stream: str, ids: IntArray) -> FloatArray:
+        """One value per id (n,)."""
+        return self.low + (self.high - self.low) * uniform(seed, stream, ids)

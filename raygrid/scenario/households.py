@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,11 +23,17 @@ from raygrid.scenario.config import (
     Span,
     TownPopulation,
 )
-from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules, Range
+from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules
+from raygrid.scenario.drawn_stores import EvRules, ShiftableRules, StoreRules
+from raygrid.scenario.draws import Range
+from raygrid.scenario.fields import Section
 from raygrid.scenario.history import History, split_profiles
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
+from raygrid.scenario.stays import Clock
 from raygrid.scenario.tables import bus_positions
 from raygrid.scenario.tabular import read_table
+
+Rules = TypeVar("Rules", HouseholdRules, EvRules, ShiftableRules)
 
 
 def _between(seed: int, stream: str, ids: IntArray, span: Span) -> FloatArray:
@@ -160,20 +166,29 @@ def drawn_community(
     household = when.profiles(loads, *codes).reshape(*every[0].shape, when.horizon.periods)
     flexible = source.flexible_share * household
     pv = read_shapes(data_path(source.pv_shapes, base_dir), source.pv_systems)
-    values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(HouseholdRules)}
-    rules: dict[str, Any] = {
-        name: Range(value.low, value.high) if isinstance(value, Span) else value
-        for name, value in values.items()
-    }
+    clock = Clock.of(when.horizon.start, when.first_hour, when.horizon.periods, when.horizon.dt)
     return DrawnCommunity(
         agents=source.agents,
         seed=seed,
         bus_weight=weight,
-        rules=HouseholdRules(**rules),
+        rules=_rules(HouseholdRules, source),
         fixed_shapes=household - flexible,
         elastic_shapes=source.elastic_headroom * flexible,
         pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(source.pv_systems))),
+        stores=StoreRules(
+            _rules(EvRules, source.evs), _rules(ShiftableRules, source.shiftable), clock
+        ),
     )
+
+
+def _rules(kind: type[Rules], section: Section) -> Rules:
+    """Rules of a kind from the values of the same names in a section."""
+    values: dict[str, Any] = {f.name: getattr(section, f.name) for f in fields(kind)}
+    rules: dict[str, Any] = {
+        name: Range(value.low, value.high) if isinstance(value, Span) else value
+        for name, value in values.items()
+    }
+    return kind(**rules)
 
 
 KINDS = ("household", "load", "pv", "battery")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,20 @@ from raygrid.arrays import IntArray
 from raygrid.prosumer.community import bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS, Population
-from raygrid.scenario.drawn import Range, SeededPart
+from raygrid.scenario.drawn import SeededPart
+from raygrid.scenario.draws import Range
 
 SIZED = (
     "soc_min_kwh", "soc_max_kwh", "soc_initial_kwh", "soc_final_min_kwh",
     "charge_max_kw", "discharge_max_kw", "size_weight",
 )  # fmt: skip
 """What grows with a copy's size, besides its profiles; prices and efficiencies do not."""
+SIZED_STORES = (
+    "size_weight", "initial_kwh", "min_kwh", "max_kwh", "final_min_kwh",
+    "charge_max_kw", "discharge_max_kw",
+)  # fmt: skip
+STAY_ENERGIES = ("needed_kwh", "used_kwh")
+"""The same of its EVs and shiftable loads."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,10 @@ class RepeatedCommunity:
     @property
     def bytes_each(self) -> float:
         """Memory that one prosumer takes on its host [B]."""
-        return bytes_each(self.n_periods, float(self.originals.has_battery.mean()))
+        given = self.originals
+        return bytes_each(
+            self.n_periods, float(given.has_battery.mean()), stores=len(given.stores) / len(given)
+        )
 
     def recipe(self, start: int, stop: int) -> SeededPart:
         """How to make the prosumers at these positions."""
@@ -91,4 +101,9 @@ class RepeatedCommunity:
         rows = original.astype(np.int32)
         values = (getattr(given, name) for name in PROFILE_FIELDS)
         shaped = tuple(ShapedProfile(v, rows, size) if v.any() else None for v in values)
-        return PackedPopulation(**units, periods=self.n_periods, shaped=shaped)
+        stores = given.stores.of(original)
+        if len(stores):
+            names = (*SIZED_STORES, *STAY_ENERGIES)
+            sized = {name: (getattr(stores, name).T * size[stores.owner]).T for name in names}
+            stores = replace(stores, **sized)
+        return PackedPopulation(**units, periods=self.n_periods, shaped=shaped, stores=stores)

@@ -21,6 +21,7 @@ from raygrid.prosumer.population import (
 )
 from raygrid.scenario.case import Case
 from raygrid.scenario.resample import resample
+from raygrid.scenario.store_tables import store_rows
 from raygrid.scenario.tabular import Columns, TableData, read_table
 
 _SIGNED = ("beta", "gamma", "delta")
@@ -364,8 +365,8 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
     Returns
     -------
     dict of str to pyarrow.Table
-        'prosumers', 'profiles', 'network', and 'tariffs' and 'buses' where there are any; columns
-        as in `raygrid.schemas`, plus size_weight and r_pu.
+        'prosumers', 'profiles', 'network', and 'stores', 'tariffs' and 'buses' where there are
+        any; columns as in `raygrid.schemas`, plus size_weight and r_pu.
     """
     population, network = case.population, case.network
     rows = [unit_rows(population, network.bus_id)]
@@ -374,6 +375,7 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
     return {
         "prosumers": pa.concat_tables(rows),
         "profiles": profile_rows(population),
+        **({"stores": store_rows(population)} if len(population.stores) else {}),
         **network_tables(case),
     }
 

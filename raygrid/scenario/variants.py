@@ -14,7 +14,8 @@ from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import Population
 from raygrid.scenario import draws
 from raygrid.scenario.config import Span, TownPopulation
-from raygrid.scenario.drawn import Range, SeededPart
+from raygrid.scenario.drawn import SeededPart
+from raygrid.scenario.draws import Range
 from raygrid.scenario.households import When, read_units
 from raygrid.scenario.town import Town
 

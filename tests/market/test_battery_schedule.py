@@ -170,7 +170,7 @@ def test_applied_to_the_hosts_own_prosumers() -> None:
     np.add.at(change, people.bus, whole.p_kw - dispatch.p_kw)
     np.testing.assert_allclose(change, result.battery_delta_kw, rtol=0, atol=1e-12)
     part = slice(1, 3)
-    share = Dispatch(*(getattr(dispatch, name)[part] for name in Dispatch.__dataclass_fields__))
+    share = dispatch.take(part)
     alone = apply_batteries(people.take(part), share, result.batteries, result.soc_kwh)
     assert np.array_equal(alone.p_kw, whole.p_kw[part])
     assert np.array_equal(alone.soc_kwh, whole.soc_kwh[part])
@@ -182,7 +182,7 @@ def test_gathering_does_not_depend_on_hosts() -> None:
     parts = [
         Batteries.of(
             people.take(part),
-            Dispatch(*(getattr(dispatch, n)[part] for n in Dispatch.__dataclass_fields__)),
+            dispatch.take(part),
         )
         for part in (slice(2, 3), slice(1, 2), slice(0, 1))
     ]

@@ -71,7 +71,7 @@ def test_limits_exact_and_sums_hit(seed: int) -> None:
     # Alone on a host, told the totals of its bus, a prosumer moves to the same bits.
     alone = apply_delta(
         population.take(slice(5, 6)),
-        Dispatch(*(getattr(dispatch, name)[5:6] for name in Dispatch.__dataclass_fields__)),
+        dispatch.take(slice(5, 6)),
         bus[5:6],
         delta,
         up_bus,

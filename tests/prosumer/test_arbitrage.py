@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -57,6 +57,7 @@ def by_linear_program(people: Population, i: int, price: FloatArray, hours: floa
     return float(-solved.fun)
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_periods=st.sampled_from([1, 2, 7, 24]),

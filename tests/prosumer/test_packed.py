@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,12 @@ from raygrid.errors import EndedShortError, InputError
 from raygrid.prosumer.limits import bus_sums, injection_range
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
-from raygrid.prosumer.population import ROWS_AT_A_TIME, UNIT_FIELDS, Population
+from raygrid.prosumer.population import (
+    PROFILE_FIELDS,
+    ROWS_AT_A_TIME,
+    UNIT_FIELDS,
+    Population,
+)
 from raygrid.prosumer.size import flexibility_weight, with_weights
 from raygrid.prosumer.sums import add_by_bus
 from raygrid.prosumer.survey import Survey, joined, survey
@@ -51,10 +56,8 @@ def test_values_are_shape_times_scale() -> None:
         whole.fixed_load_kw, load.scale[:, None] * load.shapes[load.shape]
     )
     assert not whole.generation_min_kw.any()
-    for field in fields(whole):
-        np.testing.assert_array_equal(
-            getattr(people.rows(5, 9), field.name), getattr(whole, field.name)[5:9]
-        )
+    for name in (*UNIT_FIELDS, *PROFILE_FIELDS):
+        np.testing.assert_array_equal(getattr(people.rows(5, 9), name), getattr(whole, name)[5:9])
     blocks = list(people.blocks(10))
     assert [len(block) for block in blocks] == [10, 10, 10, 7]
     with pytest.raises(ValueError, match="4 profiles"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from raygrid.errors import EndedShortError, InputError
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.marketplace import match_trades
 from raygrid.market.session import clear, local_exchange
-from raygrid.prosumer.dispatch import Dispatch
 from raygrid.results import frames
 from raygrid.results.files import RunStatus
 from raygrid.results.reader import RunReader
@@ -45,7 +43,7 @@ def cleared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     block = exchange.blocks[0]
     ((_, _, dispatch),) = block.final_chunks(exchange.finish()[0].messages[0])
     by_id = np.argsort(block.population.prosumer_id)
-    dispatch = Dispatch(*(getattr(dispatch, f.name)[by_id] for f in fields(Dispatch)))
+    dispatch = dispatch.take(by_id)
     info = RunInfo("raygrid simulate tiny", case.period_hours, 1, True, case.currency)
     with RunWriter(out, "tiny", info) as writer:
         writer.write_scenario(dump_resolved(scenario, base_dir))
