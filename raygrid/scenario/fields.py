@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PricePerKwh = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
@@ -30,3 +30,16 @@ class Section(BaseModel):
     """Base of all sections: unknown keys, NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Span(Section):
+    """A range that values are drawn from, uniformly."""
+
+    low: NonNegative = Field(description="least value")
+    high: NonNegative = Field(description="greatest value")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}; swap them")
+        return self

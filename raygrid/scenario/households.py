@@ -20,13 +20,12 @@ from raygrid.scenario.config import (
     Horizon,
     HouseholdsPopulation,
     ShapedPopulation,
-    Span,
     TownPopulation,
 )
 from raygrid.scenario.drawn import DrawnCommunity, HouseholdRules
 from raygrid.scenario.drawn_stores import EvRules, ShiftableRules, StoreRules
 from raygrid.scenario.draws import Range
-from raygrid.scenario.fields import Section
+from raygrid.scenario.fields import Section, Span
 from raygrid.scenario.history import History, split_profiles
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
 from raygrid.scenario.stays import Clock

@@ -400,7 +400,8 @@ def load_scenario(
     return validate(apply_overrides(raw, settings), str(path)), path.parent
 
 
-PATH_KEYS = frozenset({"lines", "buses", "path", "prosumers", "profiles", "table", "units"}) | {
+PATH_KEYS = frozenset({"lines", "buses", "path", "prosumers", "profiles", "stores", "table"}) | {
+    "units",
     "load_shapes",
     "pv_shapes",
     "weather",

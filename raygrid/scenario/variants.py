@@ -13,9 +13,10 @@ from raygrid.prosumer.community import bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import Population
 from raygrid.scenario import draws
-from raygrid.scenario.config import Span, TownPopulation
+from raygrid.scenario.config import TownPopulation
 from raygrid.scenario.drawn import SeededPart
 from raygrid.scenario.draws import Range
+from raygrid.scenario.fields import Span
 from raygrid.scenario.households import When, read_units
 from raygrid.scenario.town import Town
 
