@@ -71,7 +71,7 @@ def carrier_for(transport: Transport, crew: Crew) -> Carrier:
         The actors.
     """
     if transport is Transport.LINKS:
-        return LinkCarrier(crew)
+        return LinkCarrier(crew) if crew.division is None else FeederCarrier(crew)
     return PlainCarrier(crew) if transport is Transport.PLAIN else GraphCarrier(crew)
 
 
@@ -165,6 +165,43 @@ class LinkCarrier:
             e for e in told if isinstance(e, RayTaskError) and not isinstance(e.cause, LinkError)
         ]
         return next(iter([*own, *told]), error)
+
+
+class FeederCarrier(LinkCarrier):
+    """Feeder operators lead their hosts over links, and the operator leads the feeder operators.
+
+    The outcomes of its rounds carry no messages: prices stay with the feeder operators and hosts.
+    """
+
+    def open(self, opening: RoundOutcome) -> None:
+        """Let everybody call who leads him, and let them lead."""
+        import ray
+
+        crew, operator, division = self._crew, self._crew.operator, self._crew.division
+        assert division is not None
+        key = secrets.token_bytes(32)
+        above, *doors = ray.get(
+            [member.open_door.remote(crew.on_one_node) for member in (operator, *crew.feeders)]
+        )
+        self._calls = [operator.lead_feeders.remote(division.n_feeders, key)]
+        for feeder, door, own in zip(crew.feeders, doors, division.hosts, strict=True):
+            messages = [opening.messages[k] for k in own]
+            self._calls.append(feeder.lead.remote(above, key, messages))
+            self._calls += [crew.hosts[k].follow.remote(door, key) for k in own]
+        try:
+            self._link = Link.call(above, key, DRIVER)
+        except LinkError as error:
+            raise self._blame(error) from error
+
+    def carry(self, outcome: RoundOutcome) -> RoundOutcome:
+        """Hear of the round that `outcome` opened; the operator goes on alone after the last."""
+        import ray
+
+        following = super().carry(outcome)
+        if following.decision is not RoundDecision.CONTINUE:
+            states = [feeder.state.remote() for feeder in self._crew.feeders]
+            ray.get(self._crew.operator.take_over.remote(*states))
+        return following
 
 
 class StaleCarrier:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.cluster import ClusterResources
+from actors.feeder import FeederData
+from actors.feeders import Feeders, hire, lost_round, near
 from actors.log import RoundLog
 from actors.operator import NetworkOperatorActor, OperatorData
 from actors.placement import Placement
@@ -15,7 +17,9 @@ from actors.roll import call_roll
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import EndedShortError, RaygridError
 from raygrid.grid.limits import empty_rows
+from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
+from raygrid.market.hierarchy import Division
 from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
 from raygrid.prosumer.survey import Survey, joined
 from raygrid.scenario.build import CaseDraft
@@ -92,7 +96,9 @@ class Crew:
         self.placement = placement
         self.on_one_node = len(resources.nodes) == 1
         self.hosts = [self._hire_host(placement.num_cpus) for _ in placement.seats]
+        self.feeders: list[Handle] = []
         self.operator = self._hire_operator()
+        self._divided: Feeders | None = None
         self._opening: _Opening | None = None
         try:
             self._await_ready(resources, timeout_s)
@@ -108,12 +114,16 @@ class Crew:
                     self.case.n_periods,
                 )
             )
+            self._feeder_data = ray.put(FeederData(self.case.rows))
+            if placement.feeders and isinstance(self.case.rows, TreeRows):
+                homes = [pulse.node_id for pulse in self.take_pulses()[: len(self.hosts)]]
+                nodes = near(homes, placement.feeders)
+                self.feeders = [hire(node, MAX_RESTARTS) for node in nodes]
             ray.get(
                 [
-                    host.load.remote(data)
-                    for host, data in zip(self.hosts, self._host_data, strict=True)
+                    member.load.remote(data)
+                    for member, data in zip(self.members, self._data, strict=True)
                 ]
-                + [self.operator.load.remote(self._operator_data)]
             )
             self.pulses = self.take_pulses()
         except BaseException:
@@ -122,8 +132,22 @@ class Crew:
 
     @property
     def members(self) -> list[Handle]:
-        """All actors: the hosts in host order, then the operator."""
-        return [*self.hosts, self.operator]
+        """All actors: the hosts in host order, feeder operators if any, then the operator."""
+        return [*self.hosts, *self.feeders, self.operator]
+
+    @property
+    def _data(self) -> list[Any]:
+        """What each member loads."""
+        return [
+            *self._host_data,
+            *(self._feeder_data for _ in self.feeders),
+            self._operator_data,
+        ]
+
+    @property
+    def division(self) -> Division | None:
+        """Who has which part of the network in the open clearing; None without feeders."""
+        return None if self._divided is None else self._divided.division
 
     @property
     def host_buses(self) -> list[IntArray]:
@@ -167,7 +191,7 @@ class Crew:
 
     def ask_everybody(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every host and of the operator; its answer comes last."""
-        return _ask(self.members, method, *arguments)
+        return _ask([*self.hosts, self.operator], method, *arguments)
 
     def start(
         self, options: ClearingOptions, initial_pi_kw: FloatArray, warm: WarmStart | None = None
@@ -208,7 +232,18 @@ class Crew:
         outcome: RoundOutcome = ray.get(
             self.operator.start.remote(summaries, options, initial_pi_kw)
         )
+        self._divided = None
+        rows = self.case.rows
+        if self.feeders and options.network_constrained and isinstance(rows, TreeRows):
+            self._divided = Feeders(self.feeders, rows, summaries, options.masked_sums)
+            ray.get(self._divided.start(range(len(self.feeders))) + self._divide())
         return outcome
+
+    def _divide(self) -> list[Any]:
+        """Let the operator know of its feeder operators; what to wait for."""
+        if self._divided is None or self._opening is None:
+            return []
+        return [self.operator.divide.remote(self._divided.division, self._opening.summaries)]
 
     def catch_up(self, log: RoundLog) -> None:
         """Bring everybody, freshly started, to the open round of another crew's log.
@@ -256,8 +291,9 @@ class Crew:
         )
         hosts = [k for k in restarted if k < len(self.hosts)]
         for k in restarted:
-            data = [*self._host_data, self._operator_data][k]
-            ray.get(self.members[k].load.remote(data))
+            ray.get(self.members[k].load.remote(self._data[k]))
+        if log is not None and self._divided is not None:
+            log.add(self._lost_round(restarted, log.opening))
         if log is not None:
             for k in hosts:
                 self._revive_host(k, log)
@@ -265,10 +301,30 @@ class Crew:
             if hosts and self._opening.options.masked_sums:
                 # What is sent again must not meet masks that went with a process.
                 self._agree_on_masks()
-            if len(hosts) < len(restarted):
+            operator = len(self.members) - 1
+            if operator in restarted:
                 self._revive_operator(log, tightening)
+                ray.get(self._divide())
+            elif self._divided is not None:
+                ray.get(self.operator.resume.remote(log.opening, None, [], tightening))
         self.pulses = pulses
         return restarted
+
+    def _lost_round(self, restarted: Sequence[int], opening: RoundOutcome) -> RoundOutcome:
+        """What opens the round to be done anew, from what hosts and feeder operators know."""
+        import ray
+
+        assert self._divided is not None
+        n_hosts = len(self.hosts)
+        feeders = range(len(self.feeders))
+        there = [f for f in feeders if n_hosts + f not in restarted]
+        gone = [f for f in feeders if f not in there]
+        ray.get(self._divided.start(gone) + [self.feeders[f].forget.remote() for f in there])
+        known = _ask([h for k, h in enumerate(self.hosts) if k not in restarted], "openings")
+        by_host = iter(known)
+        hosts = [None if k in restarted else next(by_host) for k in range(n_hosts)]
+        sent = _ask([self.feeders[f] for f in there], "openings")
+        return lost_round(hosts, sent, opening)
 
     def dismiss(self) -> None:
         """End the actors' processes."""
@@ -334,7 +390,7 @@ class Crew:
         import ray
 
         homes = [pulse.node_id for pulse in self.pulses]
-        needs = [self.placement.num_cpus] * len(self.hosts) + [0]
+        needs = [self.placement.num_cpus] * len(self.hosts) + [0] * (len(self.feeders) + 1)
 
         def patience_s(alive: frozenset[str]) -> list[float]:
             free = ray.available_resources()  # type: ignore[no-untyped-call]
@@ -364,8 +420,11 @@ class Crew:
 
         ray.kill(self.members[k])
         where = NodeAffinitySchedulingStrategy(node, soft=True)
-        if k < len(self.hosts):
+        feeder = k - len(self.hosts)
+        if feeder < 0:
             self.hosts[k] = self._hire_host(0, where)
+        elif feeder < len(self.feeders):
+            self.feeders[feeder] = hire(node, MAX_RESTARTS)
         else:
             self.operator = self._hire_operator(where)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,7 @@ from actors.exchange import RayExchange
 from actors.failure import FailurePolicy
 from actors.metrics import ClearingMetrics
 from actors.parts import PART_ROWS
-from actors.placement import Placement, PlacementPolicy, plan_placement
+from actors.placement import Placement, PlacementPolicy, plan_feeders, plan_placement
 from actors.prosumer import Pulse
 from actors.stages import Stage
 from raygrid.market.clearing import ClearingOptions, ClearingResult
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 
 
 def place(
-    case: Case | CaseDraft, policy: PlacementPolicy, resources: ClusterResources
+    case: Case | CaseDraft,
+    policy: PlacementPolicy,
+    resources: ClusterResources,
+    feeders: int | None = None,
 ) -> Placement:
-    """Plan who sits where, before any actor starts; see `plan_placement`.
+    """Plan who sits where, before any actor starts; see `plan_placement` and `plan_feeders`.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ def place(
         What the user asked for.
     resources : ClusterResources
         The cluster's machines.
+    feeders : int, optional
+        Number of feeder operators, where the user asked for one.
 
     Returns
     -------
@@ -53,7 +59,9 @@ def place(
         `describe()` is the line to show before the run.
     """
     community = case.community
-    return plan_placement(policy, len(community), community.bytes_each, resources)
+    placement = plan_placement(policy, len(community), community.bytes_each, resources)
+    count = plan_feeders(feeders, case.network, placement.n_hosts, resources)
+    return replace(placement, feeders=count)
 
 
 class RayMarket:
@@ -111,7 +119,7 @@ class RayMarket:
 
     @property
     def pulses(self) -> tuple[Pulse, ...]:
-        """Processes and memory of the actors: the hosts in host order, then the operator."""
+        """Processes and memory of the actors: hosts in host order, feeder operators, operator."""
         return tuple(self._crew.pulses)
 
     def take_pulses(self) -> tuple[Pulse, ...]:
@@ -188,7 +196,7 @@ class RayMarket:
         n_buses = self.case.network.n_buses
 
         def note(outcome: RoundOutcome) -> None:
-            if checkpoint is not None:
+            if checkpoint is not None and outcome.messages:
                 checkpoint.add(outcome, self._crew.host_buses, n_buses)
             self._metrics.observe(outcome)
             if on_round is not None:

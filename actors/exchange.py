@@ -154,7 +154,8 @@ class RayExchange:
         """
         assert self._log is not None
         following = self._mending(lambda: self._carry(outcome))
-        self._log.add(following)
+        if following.messages:
+            self._log.add(following)
         return following
 
     def tighten(self, factor: float) -> RoundOutcome:
@@ -267,7 +268,14 @@ class RayExchange:
         return decision
 
     def _carry(self, outcome: RoundOutcome) -> RoundOutcome:
-        return (self._carrier or self._open_carrier(outcome)).carry(outcome)
+        assert self._log is not None
+        # Where feeder operators keep the prices, a mended crew says where it goes on.
+        opening = outcome if outcome.messages else self._log.opening
+        following = (self._carrier or self._open_carrier(opening)).carry(opening)
+        while _is_known(following, outcome):
+            assert self._carrier is not None
+            following = self._carrier.carry(following)
+        return following
 
     def _open_carrier(self, outcome: RoundOutcome) -> Carrier:
         carrier: Carrier
@@ -281,6 +289,13 @@ class RayExchange:
         self._carrier = carrier
         carrier.open(outcome)
         return carrier
+
+
+def _is_known(following: RoundOutcome, last: RoundOutcome) -> bool:
+    """Whether a mended crew has done a round again of which the driver has heard."""
+    if following.record is None or last.record is None:
+        return False
+    return following.record.iteration <= last.record.iteration
 
 
 def _get(refs: Any) -> Any:

@@ -8,6 +8,7 @@ graph's channels spin), and a dead process shows at once as a closed link.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
@@ -178,7 +179,12 @@ class Door:
         LinkError
             Somebody did not call in time.
         """
-        missing = {DRIVER, *range(n_hosts)}
+        driver, *hosts = self.admit_all((DRIVER, *range(n_hosts)), key)
+        return driver, hosts
+
+    def admit_all(self, names: Sequence[int], key: bytes) -> list[Link]:
+        """Wait for callers of some names; their links in the same order. See `admit`."""
+        missing = set(names)
         links: dict[int, Link] = {}
         deadline = monotonic() + GREETING_TIMEOUT_S
         try:
@@ -201,7 +207,7 @@ class Door:
             raise
         finally:
             self.close()
-        return links[DRIVER], [links[k] for k in range(n_hosts)]
+        return [links[name] for name in names]
 
     def close(self) -> None:
         """Stop listening."""

@@ -12,11 +12,20 @@ from actors.errors import LostStateError
 from actors.link import Door, DoorAddress, Link
 from actors.prosumer import OutOfStepError, Pulse, node_id, take_pulse
 from actors.stages import Stage, StageClock
-from actors.wire import decode_sums, encode_outcome, encode_prices
+from actors.wire import (
+    decode_bus_sums,
+    decode_feeder_sums,
+    decode_sums,
+    encode_connection,
+    encode_next_round,
+    encode_outcome,
+    encode_prices,
+)
 from raygrid.arrays import FloatArray
 from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.clearing import ClearingOptions
+from raygrid.market.hierarchy import Division, FeederState, TopOperator
 from raygrid.market.messages import (
     Aggregate,
     HostHeadroom,
@@ -60,6 +69,7 @@ class NetworkOperatorActor:
         self._incarnation = uuid4().hex
         self._data: OperatorData | None = None
         self._operator: Operator | None = None
+        self._top: TopOperator | None = None
         self._outcome: RoundOutcome | None = None
         self._door: Door | None = None
         self.stages = StageClock()
@@ -104,7 +114,7 @@ class NetworkOperatorActor:
             options,
             initial_pi_kw,
         )
-        self._outcome = None
+        self._outcome, self._top = None, None
         return self._operator.open()
 
     def handle(self, *aggregates: Aggregate) -> RoundOutcome:
@@ -213,6 +223,89 @@ class NetworkOperatorActor:
             if outcome.decision is not RoundDecision.CONTINUE:
                 return
 
+    def divide(self, division: Division, hosts: Sequence[HostSummary]) -> None:
+        """Let feeder operators have parts of the network, after `start`.
+
+        Parameters
+        ----------
+        division, hosts
+            See `TopOperator`.
+        """
+        self._top = TopOperator(self.operator, division, hosts)
+
+    def lead_feeders(self, n_feeders: int, key: bytes) -> None:
+        """Lead rounds over links to feeder operators; otherwise as `lead`.
+
+        The driver hears of every round before the hosts can begin the next one, but not of prices.
+
+        Parameters
+        ----------
+        n_feeders : int
+            Feeder operators that call.
+        key : bytes
+            What callers must know.
+
+        Raises
+        ------
+        LinkError
+            Somebody is gone.
+        """
+        if self._door is None or self._top is None:
+            raise LostStateError("no door is open, or no clearing")
+        door, self._door = self._door, None
+        driver, feeders = door.admit(n_feeders, key)
+        try:
+            self._lead_feeders(self._top, driver, feeders)
+        finally:
+            for link in (driver, *feeders):
+                link.close()
+
+    def _lead_feeders(self, top: TopOperator, driver: Link, feeders: Sequence[Link]) -> None:
+        ahead, clock = 0, self.stages
+        clock.start()
+        while True:
+            sums = []
+            for link in feeders:
+                data = link.recv_bytes()
+                clock.lap(Stage.WAIT)
+                sums.append(decode_feeder_sums(data))
+                clock.lap(Stage.TRANSFER)
+            rounds = {part.iteration for part in sums}
+            if rounds != {self.operator.iteration}:
+                raise OutOfStepError(
+                    f"round {self.operator.iteration} is open, got sums of {rounds}"
+                )
+            prices = top.project(sums)
+            if prices is None:
+                driver.send_bytes(encode_outcome(top.give_up()))
+                return
+            clock.lap(Stage.PROJECT)
+            for link, message in zip(feeders, prices, strict=True):
+                link.send_bytes(encode_connection(message))
+            clock.lap(Stage.TRANSFER)
+            settled = [decode_bus_sums(link.recv_bytes()) for link in feeders]
+            clock.lap(Stage.WAIT)
+            outcome, following = top.decide(settled)
+            driver.send_bytes(encode_outcome(outcome))
+            for link in feeders:
+                link.send_bytes(encode_next_round(following))
+            if outcome.decision is RoundDecision.CONTINUE:
+                ahead += 1
+                if ahead == RUN_AHEAD:
+                    driver.recv_bytes()
+                    ahead -= 1
+            clock.lap(Stage.REPORT)
+            clock.end_round()
+            if outcome.decision is not RoundDecision.CONTINUE:
+                return
+
+    def take_over(self, *states: FeederState) -> None:
+        """Go on alone, after rounds that feeder operators had a part in have ended."""
+        if self._top is None:
+            raise LostStateError("no clearing is open")
+        self._outcome = None
+        self._top.hand_back(states)
+
     def note_stages(self, on: bool) -> None:
         """Begin to note the stages of rounds over links, or stop; a restart stops it too."""
         self.stages.turn(on)
@@ -263,6 +356,8 @@ class NetworkOperatorActor:
             operator.handle(aggregates)
         operator.resume(opening.messages, tightening)
         self._outcome = None
+        if self._top is not None:
+            self._top.forget()
 
     @property
     def operator(self) -> Operator:

@@ -8,6 +8,8 @@ from typing import Self
 
 from actors.cluster import ClusterResources
 from raygrid.errors import InputError
+from raygrid.grid.limits import MAX_DENSE_TREE_ENTRIES
+from raygrid.grid.network import Network
 
 PROCESS_BYTES = 110 * 1024**2
 """Memory that one actor process has for itself: Python, Ray, NumPy, compiled kernels [B]."""
@@ -19,6 +21,8 @@ PROCESS_START_CPU_S = 1.6
 """CPU time until an actor process is ready: Ray 0.9 s, other imports and cached kernels [s]."""
 START_BUDGET_S = 5.0
 """Longest start-up that `auto` spends on one actor per prosumer [s]."""
+FEEDER_BUSES = 20_000
+"""Buses of a radial network from which on feeder operators share the network operator's work."""
 CPUS_PER_HOST = 8
 """Most threads of a packed host; beyond them Python's part of a step shows."""
 
@@ -143,6 +147,8 @@ class Placement:
         The same of the one with most prosumers [B].
     start_s : float
         Start-up the plan expects [s].
+    feeders : int
+        Feeder operators between prosumer actors and network operator; 0 for none.
     """
 
     kind: PlacementKind
@@ -152,6 +158,7 @@ class Placement:
     memory_bytes: int
     largest_bytes: int
     start_s: float
+    feeders: int = 0
 
     @property
     def n_hosts(self) -> int:
@@ -164,11 +171,13 @@ class Placement:
         each = str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
         cpus = f"{self.num_cpus} CPU each" if self.num_cpus else "sharing the CPUs"
         whole = (self.memory_bytes + FIXED_BYTES) / 1024**3
+        plural = "s" * (self.feeders != 1)
+        feeders = f"{self.feeders} feeder operator{plural}, " if self.feeders else ""
         return (
             f"{self.n_hosts} prosumer actor{'s' * (self.n_hosts != 1)}, "
             f"{each} prosumer{'s' * (each != '1')} each, {cpus}, "
-            f"up to {self.largest_bytes / 1024**2:.0f} MiB each and about {whole:.1f} GiB in all, "
-            f"{self.start_s:.0f} s to start"
+            f"{feeders}up to {self.largest_bytes / 1024**2:.0f} MiB each "
+            f"and about {whole:.1f} GiB in all, {self.start_s:.0f} s to start"
         )
 
 
@@ -247,6 +256,54 @@ def plan_placement(
         largest_bytes=largest,
         start_s=_start_s(n_hosts, resources),
     )
+
+
+def plan_feeders(
+    asked: int | None, network: Network, n_hosts: int, resources: ClusterResources
+) -> int:
+    """How many feeder operators share the network operator's work.
+
+    Parameters
+    ----------
+    asked : int or None
+        What the user asked for; None leaves it to the network's size.
+    network : Network
+        The grid.
+    n_hosts : int
+        Number of prosumer actors, each of which has one feeder operator.
+    resources : ClusterResources
+        The cluster's machines.
+
+    Returns
+    -------
+    int
+        As asked; else one per prosumer actor, at most one per CPU, in a radial network of
+        `FEEDER_BUSES` or more, and none in others.
+
+    Raises
+    ------
+    InputError
+        More than prosumer actors, or the network's limits are too few to be divided.
+    """
+    if asked is None:
+        large = network.is_radial and network.n_buses >= FEEDER_BUSES
+        return min(n_hosts, max(1, resources.cpus)) if large else 0
+    if asked > n_hosts:
+        raise InputError(
+            f"{asked} feeder operators for {n_hosts} prosumer actors",
+            "--feeders",
+            f"ask for at most {n_hosts}, or for more --actors",
+        )
+    if asked and not (
+        network.is_radial and network.n_lines * network.n_buses > MAX_DENSE_TREE_ENTRIES
+    ):
+        raise InputError(
+            f"feeder operators divide large radial networks, not one of {network.n_buses} buses "
+            f"and {network.n_lines} lines",
+            "--feeders",
+            "leave the option out: one operator is faster here",
+        )
+    return asked
 
 
 def _memory_bytes(n_hosts: int, n: int, bytes_each: float) -> int:

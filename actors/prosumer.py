@@ -145,6 +145,7 @@ class ProsumerActor:
         self._block: ProsumerBlock | None = None
         self._expected = 0
         self._answers: dict[int, Aggregate] = {}
+        self._openings: dict[int, PriceMessage] = {}
         self._masks: Masks | None = None
         self.stages = StageClock()
 
@@ -206,13 +207,13 @@ class ProsumerActor:
         if self._prosumers is None:
             raise LostStateError("no prosumers loaded")
         self._block = self._new_block(self._prosumers, relaxation, initial_pi_kw)
-        self._expected, self._answers, self._masks = 0, {}, None
+        self._expected, self._answers, self._openings, self._masks = 0, {}, {}, None
         return self._block.summary()
 
     def reopen(self, relaxation: float, pi_kw: FloatArray, rescale: float) -> HostSummary:
         """Begin another clearing where the last one ended; see `ProsumerBlock.reopen`."""
         self.block.reopen(relaxation, pi_kw, rescale)
-        self._expected, self._answers, self._masks = 0, {}, None
+        self._expected, self._answers, self._openings, self._masks = 0, {}, {}, None
         return self.block.summary()
 
     def make_masks(self) -> HostIdentity:
@@ -243,7 +244,7 @@ class ProsumerActor:
         """Take up a clearing at the round that `message` opens, without the rounds before it."""
         message = _writable(message)
         self.block.restore(message)
-        self._expected, self._answers = message.iteration, {}
+        self._expected, self._answers, self._openings = message.iteration, {}, {}
 
     def step(self, message: PriceMessage) -> Aggregate:
         """One round of the block; a repeated one returns the same sums again.
@@ -272,10 +273,17 @@ class ProsumerActor:
             raise OutOfStepError(
                 f"host {block.host} waits for round {self._expected}, got {iteration}"
             )
-        answer = self._answers[iteration] = block.step(_writable(message))
-        self._answers.pop(iteration - 2, None)
+        message = _writable(message)
+        answer = self._answers[iteration] = block.step(message)
+        self._openings[iteration] = message
+        for kept in (self._answers, self._openings):
+            kept.pop(iteration - 2, None)
         self._expected = iteration + 1
         return self._hidden(answer)
+
+    def openings(self) -> dict[int, PriceMessage]:
+        """By round, what opened the last two rounds."""
+        return self._openings
 
     def follow(self, door: DoorAddress, key: bytes) -> None:
         """Do the rounds that the operator leads over a link, until it hangs up.

@@ -88,9 +88,10 @@ class Session:
         case: Case | CaseDraft,
         policy: PlacementPolicy,
         tell: Callable[[str], None] | None = None,
+        feeders: int | None = None,
     ) -> Placement:
         """Plan who sits where, and say so in one line; see `actors.driver.place`."""
-        placement = place(case, policy, self.resources)
+        placement = place(case, policy, self.resources, feeders)
         if tell is not None:
             tell(placement.describe())
         return placement

@@ -81,6 +81,8 @@ class SimulateOptions:
     chain : str or None
         Where trades settle: 'embedded', 'anvil', 'hardhat', the URL of a node, 'none'; None leaves
         it to the scenario.
+    feeders : int or None
+        Number of feeder operators; None leaves it to the network's size.
     resume : Path or None
         Folder of a run whose driver died during the clearing: its scenario, and its rounds so far.
     """
@@ -96,6 +98,7 @@ class SimulateOptions:
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     central: bool | None = None
     chain: str | None = None
+    feeders: int | None = None
     resume: Path | None = None
 
 
@@ -202,7 +205,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             cluster=session.resources.manifest(),
             notes=scenario.notes,
         )
-        placement = session.plan(case, options.actors, tell)
+        placement = session.plan(case, options.actors, tell, options.feeders)
         check_shared(options.out, len(draft.community) * draft.n_periods, session.resources)
         with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))

@@ -95,6 +95,11 @@ def _write_bug_log() -> str:
 @click.argument("scenario", required=False)
 @click.option("--agents", type=int, help="Number of prosumers.")
 @ACTORS
+@click.option(
+    "--feeders",
+    type=click.IntRange(0),
+    help="Feeder operators below the network operator, in large radial networks.",
+)
 @click.option("--periods", type=int, help="Periods of the horizon.")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @ADDRESS
@@ -115,6 +120,7 @@ def simulate(
     scenario: str | None,
     agents: int | None,
     actors: str,
+    feeders: int | None,
     periods: int | None,
     seed: int | None,
     address: str | None,
@@ -159,6 +165,7 @@ def simulate(
             cluster=ClusterOptions(address=address),
             central=central,
             chain=chain,
+            feeders=feeders,
         ),
         (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)),
     )

@@ -31,7 +31,6 @@ from raygrid.prosumer.carried import DayEnd
 from raygrid.prosumer.compiled import compiled
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.grid_agent import grid_cost_rate, grid_dual_value, solve_grid
-from raygrid.prosumer.limits import injection_range
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import ROWS_AT_A_TIME, GridConnection, Prosumers
 from raygrid.prosumer.store_local import dispatch_stores, solve_stores
@@ -223,25 +222,15 @@ class ProsumerBlock:
         return [(k, min(k + size, n)) for k in range(0, n, size)]
 
     def summary(self) -> HostSummary:
-        """Weights and injection ranges per bus, sent once."""
-        n_buses, n_periods = len(self.buses), self.n_periods
-        weight = np.zeros(n_buses, dtype=np.int64)
+        """Weights per bus, sent once."""
+        weight = np.zeros(len(self.buses), dtype=np.int64)
         np.add.at(weight, self.bus_row, quantise(self.population.size_weight))
         np.add.at(weight, self._store_bus_row, quantise(self.stores.size_weight))
-        low = np.zeros((n_buses, n_periods), dtype=np.int64)
-        high = np.zeros_like(low)
-        for start, stop in self.chunks():
-            p_min, p_max = injection_range(self.population.rows(start, stop))
-            add_by_bus(self.bus_row[start:stop], p_min, low)
-            add_by_bus(self.bus_row[start:stop], p_max, high)
         agents = len(self.population) + len(self.stores)
         if self.grid is not None:
-            down, up = self.grid.export_limit_kw, self.grid.import_limit_kw
             weight[self.slack_row] += quantise(np.array([self.grid.size_weight]))[0]
-            low[self.slack_row] -= quantise(np.minimum(down, UNLIMITED_KW))
-            high[self.slack_row] += quantise(np.minimum(up, UNLIMITED_KW))
             agents += 1
-        return HostSummary(self.buses, agents, weight, low, high)
+        return HostSummary(self.buses, agents, weight)
 
     def step(self, message: PriceMessage) -> Aggregate:
         """One round: x-update of every prosumer (4-3), (4-4), phat (4-7) and their sums.

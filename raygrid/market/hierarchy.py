@@ -232,6 +232,10 @@ class _Part:
         self._p_quanta[nodes] += p_quanta
         self._phat_quanta[nodes] += phat_quanta
 
+    def forget(self) -> None:
+        """Forget the last z, after a round that is to be done again."""
+        self._z_kw = np.zeros(self._shape)
+
     def climb(self, given: Responses | None = None) -> Climbed:
         """Pass up with the round's sums."""
         self._p_kw, self._phat_kw = dequantise(self._p_quanta), dequantise(self._phat_quanta)
@@ -342,11 +346,15 @@ class FeederOperator:
             )
         return tuple(messages)
 
+    def forget(self) -> None:
+        """Be ready to do a round again, after somebody was lost."""
+        self._part.forget()
+
     def state(self) -> FeederState:
         """Its part of the last projections."""
         part = self._part
         return FeederState(
-            part.buses, part.pi_kw, part.rows, part.multipliers, np.array(self._row_prices)
+            part.buses, part.pi_kw, part.rows, part.multipliers, _history(self._row_prices, part)
         )
 
 
@@ -427,6 +435,10 @@ class TopOperator:
         following = NextRound(judge.iteration, verdict.decision, judge.rho, verdict.rescale)
         return RoundOutcome(verdict.decision, verdict.record, mean, ()), following
 
+    def forget(self) -> None:
+        """Be ready to do a round again, after somebody was lost."""
+        self._part.forget()
+
     def give_up(self) -> RoundOutcome:
         """The outcome of a round whose limits contradict each other."""
         judge = self._operator.judge
@@ -447,7 +459,7 @@ class TopOperator:
         every = [
             FeederState(
                 own.buses[mine], own.pi_kw[mine], own.rows, own.multipliers,
-                np.array(self._row_prices),
+                _history(self._row_prices, own),
             ),
             *states,
         ]  # fmt: skip
@@ -465,6 +477,11 @@ class TopOperator:
             ProjectionResult(ProjectionStatus.OK, pi, self._nu_kw, multipliers, np.zeros_like(pi)),
             list(zip(prices, row_prices, strict=True)),
         )
+
+
+def _history(prices: deque[FloatArray], part: _Part) -> FloatArray:
+    """(k, m, T) prices of a part's rows, the newest last."""
+    return np.array(prices).reshape(len(prices), *part.multipliers.shape)
 
 
 def _common(buses: IntArray, shared: IntArray) -> tuple[IntArray, IntArray]:

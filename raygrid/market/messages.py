@@ -27,15 +27,11 @@ class HostSummary:
         Number of agents behind the host, the grid connection included.
     weight_quanta : (nb,) int64
         Sum of size weights per bus (n_b).
-    p_min_quanta, p_max_quanta : (nb, T) int64
-        Range of the net injection per bus, batteries at full power.
     """
 
     buses: IntArray
     agents: int
     weight_quanta: IntArray
-    p_min_quanta: IntArray
-    p_max_quanta: IntArray
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from actors import wire
+from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.clearing import IterationRecord
+from raygrid.market.hierarchy import ConnectionPrices, FeederSums, NextRound
+from raygrid.market.judge import N_SUMS
 from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.projection import RowFault
+from raygrid.market.tree_solver import Responses
 
 integers = st.integers(-(2**63), 2**63 - 1)
 numbers = st.floats(allow_nan=False)
@@ -71,9 +76,63 @@ def test_outcomes(outcome: RoundOutcome) -> None:
     assert same(outcome, wire.decode_outcome(wire.encode_outcome(outcome)))
 
 
+@st.composite
+def feeder_sums(draw: st.DrawFn) -> FeederSums:
+    (tops, periods), shared = draw(shapes), draw(st.integers(0, 3))
+    counts = draw(arrays(np.int64, (tops, periods), elements=st.integers(0, 3)))
+    knots = int(counts.sum())
+
+    def whole(*shape: int) -> IntArray:
+        return draw(arrays(np.int64, shape))
+
+    def real(*shape: int) -> FloatArray:
+        return draw(arrays(np.float64, shape, elements=numbers))
+
+    faults = draw(st.lists(st.builds(RowFault, integers, st.lists(integers).map(tuple))))
+    responses = Responses(
+        whole(tops), real(tops, periods), whole(tops, periods), real(tops, periods),
+        counts // 2, counts, real(knots), whole(knots), tuple(faults),
+    )  # fmt: skip
+    sums = whole(shared, periods), whole(shared, periods), whole(4)
+    return FeederSums(draw(integers), draw(integers), responses, *sums)
+
+
+@given(feeder_sums())
+def test_feeder_sums(message: FeederSums) -> None:
+    got = wire.decode_feeder_sums(wire.encode_feeder_sums(message))
+    assert same(replace(got, responses=message.responses), message)
+    assert got.responses.faults == message.responses.faults
+    assert same(replace(message.responses, faults=()), replace(got.responses, faults=()))
+
+
+@given(
+    st.builds(
+        ConnectionPrices,
+        integers,
+        arrays(np.float64, (2, 3), elements=numbers),
+        arrays(np.float64, st.tuples(st.integers(0, 3), st.just(3)), elements=numbers),
+    )
+)
+def test_connections(message: ConnectionPrices) -> None:
+    assert same(message, wire.decode_connection(wire.encode_connection(message)))
+
+
+@given(st.builds(NextRound, integers, st.sampled_from(RoundDecision), numbers, numbers))
+def test_next_rounds(message: NextRound) -> None:
+    assert wire.decode_next_round(wire.encode_next_round(message)) == message
+
+
+@given(arrays(np.int64, N_SUMS))
+def test_bus_sums(sums: IntArray) -> None:
+    np.testing.assert_array_equal(wire.decode_bus_sums(wire.encode_bus_sums(sums)), sums)
+
+
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused(data: bytes) -> None:
-    for decode in (wire.decode_prices, wire.decode_sums, wire.decode_outcome):
+    for decode in (
+        wire.decode_prices, wire.decode_sums, wire.decode_outcome, wire.decode_feeder_sums,
+        wire.decode_connection, wire.decode_next_round, wire.decode_bus_sums,
+    ):  # fmt: skip
         try:
             decode(data)
         except wire.WireError:
