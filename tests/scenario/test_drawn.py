@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +23,9 @@ def draft(name: str, **options: int) -> CaseDraft:
 
 def assert_same(one: object, other: object) -> None:
     for f in fields(one):  # type: ignore[arg-type]
+        if is_dataclass(getattr(one, f.name)):
+            assert_same(getattr(one, f.name), getattr(other, f.name))
+            continue
         np.testing.assert_array_equal(getattr(one, f.name), getattr(other, f.name), err_msg=f.name)
 
 

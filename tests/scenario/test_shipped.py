@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,18 @@ SIZES = {"community": 60, "ieee118": 200}
 SHAPED = ["community", "ieee118", "town", "village"]
 
 
+def assert_same_fields(left, right):
+    for field in fields(left) if left is not None else ():
+        one, other = getattr(left, field.name), getattr(right, field.name)
+        if is_dataclass(one):
+            assert_same_fields(one, other)
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
+
+
 def assert_same(a, b):
     for part in ("population", "network", "grid", "rows"):
-        left, right = getattr(a, part), getattr(b, part)
-        for field in fields(left) if left is not None else ():
-            np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name))
+        assert_same_fields(getattr(a, part), getattr(b, part))
     np.testing.assert_array_equal(a.reactive_load_kvar, b.reactive_load_kvar)
     assert (a.name, a.period_hours, a.currency, a.notes) == (
         b.name,
