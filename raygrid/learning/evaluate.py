@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from raygrid.learning.policy import Bidder, Policy
 from raygrid.market.actions import Action
 from raygrid.market.intraday import IntradayMarket, Outcome
 from raygrid.market.trades import MICRO, WH_PER_KWH
+from raygrid.market.units import Slot
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,30 @@ def _one_day(
     return totals | {"peak_kw": peak, "violations": violations}, last
 
 
+def unmanaged(market: IntradayMarket) -> IntradayMarket:
+    """The same market where EVs charge when they arrive and windows are used when they open.
+
+    What people do without a market: the grid-only case. Batteries rest.
+    """
+    feed = market.feed
+    plan = np.array(feed.plan_kw)
+    for slot in (Slot.EV, Slot.SHIFTABLE):
+        plan[..., slot] = -feed.charge_max_kw[..., slot]
+    return market.over(replace(feed, plan_kw=plan))
+
+
 def compare(
-    market: IntradayMarket, policy: Policy, days: IntArray, scales: Scales
+    market: IntradayMarket, policies: Mapping[str, Policy], days: IntArray, scales: Scales
 ) -> dict[str, DayFigures]:
-    """Grid-only, the rule, and a learned policy on the same days in a row."""
-    who: dict[str, Bidder | Idle] = {
-        "grid_only": Idle(market),
-        "rule": Bidder(market),
-        "learned": Bidder(market, policy),
-    }
-    return {
+    """Grid-only, deferring alone, the rule and learned policies, on the same days in a row.
+
+    `grid_only` has EVs charge on arrival; `deferred` has everybody wait, so that EVs charge at
+    the last moment; both without peers and with batteries at rest.
+    """
+    alone = unmanaged(market)
+    figures = {"grid_only": evaluate(alone, Idle(alone), days, scales, in_a_row=True)}
+    who: dict[str, Bidder | Idle] = {"deferred": Idle(market), "rule": Bidder(market)}
+    who |= {name: Bidder(market, policy) for name, policy in policies.items()}
+    return figures | {
         name: evaluate(market, bidder, days, scales, in_a_row=True) for name, bidder in who.items()
     }

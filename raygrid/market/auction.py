@@ -25,6 +25,7 @@ from raygrid.market.auction_kernels import (
     TRADE_COLUMNS,
     clear_many,
 )
+from raygrid.market.feeder_limits import without_noise
 from raygrid.market.trades import WH_PER_KWH, Trades, micro_value
 
 MAX_MICRO = 2**31 - 1
@@ -150,7 +151,8 @@ class Feeder:
             )
         width = half[:, :1]
         return cls(
-            np.ascontiguousarray((rows.matrix / width).T), (rows.upper + rows.lower) / 2 / width
+            np.ascontiguousarray(without_noise((rows.matrix / width).T)),
+            (rows.upper + rows.lower) / 2 / width,
         )
 
     def position(self, p_bus_kw: FloatArray, period: int) -> FloatArray:

@@ -11,6 +11,9 @@ from raygrid.grid.network import Network
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.grid.voltage import VoltageModel, lindistflow
 
+NOISE = 1e-9
+"""Effects below this share of the row's largest are rounding."""
+
 
 @dataclass(frozen=True)
 class FeederLimits:
@@ -39,6 +42,16 @@ class FeederLimits:
     def position(self, injection_kw: FloatArray, load_kw: FloatArray) -> FloatArray:
         """(..., M): positions with injections and fixed loads (..., N) [kW]."""
         return np.asarray(injection_kw @ self.per_kw + load_kw @ self.per_load_kw + self.constant)
+
+
+def without_noise(effect: FloatArray) -> FloatArray:
+    """Effects (..., M) of injections on rows, zero where rounding alone makes them differ from it.
+
+    A factorisation leaves 1e-17 where a bus does not feed a line at all. Beside a row that is
+    beyond its limit even that would count as making things better or worse.
+    """
+    largest = np.abs(effect).max(axis=tuple(range(effect.ndim - 1)), initial=0.0)
+    return np.where(np.abs(effect) > NOISE * largest, effect, 0.0)
 
 
 def no_limits(n: int) -> FeederLimits:
@@ -117,7 +130,7 @@ def feeder_limits(
         kind.append("connection")
         index.append(np.array([network.slack]))
     return FeederLimits(
-        np.ascontiguousarray(np.vstack(per_kw).T),
+        np.ascontiguousarray(without_noise(np.vstack(per_kw).T)),
         np.ascontiguousarray(np.vstack(per_load).T),
         np.concatenate(constant),
         np.array(kind, dtype="<U10"),

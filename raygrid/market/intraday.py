@@ -178,8 +178,8 @@ class IntradayMarket:
         pricing: OrderPricing | None = None,
     ) -> None:
         self.units, self.feed, self.limits = units, feed, limits
-        self.rules = rules or AuctionRules()
-        self.prices = price_table(units, feed, pricing or OrderPricing())
+        self.rules, self.pricing = rules or AuctionRules(), pricing or OrderPricing()
+        self.prices = price_table(units, feed, self.pricing)
         n = len(units)
         kw_per_wh = 1 / (WH_PER_KWH * feed.period_hours)
         self._owner = np.concatenate([np.arange(n), np.arange(n)])
@@ -188,6 +188,10 @@ class IntradayMarket:
         self._largest = np.abs(limits.per_kw).max(axis=0, initial=0.0) * kw_per_wh
         self._store_effect = np.repeat(limits.per_kw, N_SLOTS, axis=0)
         self.reset(np.zeros(1, dtype=np.int64))
+
+    def over(self, feed: Feed) -> IntradayMarket:
+        """The same prosumers, limits and rules over another feed."""
+        return IntradayMarket(self.units, feed, self.limits, self.rules, self.pricing)
 
     def reset(self, period: IntArray, energy_kwh: FloatArray | None = None) -> None:
         """Begin at these periods, one a community.

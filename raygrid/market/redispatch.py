@@ -39,12 +39,14 @@ def relieve_many(
         Set to the changes [kW].
     """
     n_rows = position.shape[1]
+    hopeless = np.zeros(n_rows, dtype=np.bool_)
     for e in range(len(position)):
         change[e, :] = 0.0
+        hopeless[:] = False
         for _ in range(ROUNDS_PER_ROW * n_rows):
             worst, over = 0, 0.0
             for m in range(n_rows):
-                if abs(position[e, m]) - 1.0 > over:
+                if abs(position[e, m]) - 1.0 > over and not hopeless[m]:
                     worst, over = m, abs(position[e, m]) - 1.0
             if over <= TOLERANCE:
                 break
@@ -55,8 +57,8 @@ def relieve_many(
                 if (fall[e, c] if towards > 0.0 else rise[e, c]) > 0.0:
                     strongest = max(strongest, abs(towards))
             if strongest == 0.0:
-                # Nobody can help this row; going on with the others might make it worse.
-                break
+                hopeless[worst] = True
+                continue
             relief = 0.0
             for c in range(len(effect)):
                 towards = side * effect[c, worst]
@@ -78,5 +80,4 @@ def relieve_many(
                 change[e, c] += step
                 for m in range(n_rows):
                     position[e, m] += step * effect[c, m]
-            if moved <= 1e-15:
-                break
+            hopeless[worst] = moved <= 1e-12

@@ -33,6 +33,7 @@ from raygrid.scenario.fields import (
     Whole,
 )
 from raygrid.scenario.history import History
+from raygrid.scenario.intraday import Intraday
 from raygrid.scenario.metering import Metering
 from raygrid.scenario.network import NetworkConfig, TownNetwork
 from raygrid.scenario.settlement import Settlement
@@ -440,6 +441,9 @@ class Scenario(Section):
     )
     metering: Metering = Field(Metering(), description="smart meters and their verification")
     settlement: Settlement = Field(Settlement(), description="settlement on a chain")
+    intraday: Intraday | None = Field(
+        None, description="the double auction of every period; left out: the day ahead alone"
+    )
     results: Results = Field(Results(), description="what a run computes besides")
 
     @model_validator(mode="after")

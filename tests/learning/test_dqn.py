@@ -218,7 +218,7 @@ def test_bidders_learn_to_beat_the_rule() -> None:
     result = trainer.run()
     from raygrid.learning.evaluate import compare
 
-    figures = compare(market, result.policy, days.validation, trainer.scales)
+    figures = compare(market, {"learned": result.policy}, days.validation, trainer.scales)
     assert figures["learned"].cost.mean() < figures["rule"].cost.mean()
     assert figures["rule"].cost.mean() < figures["grid_only"].cost.mean()
     assert figures["learned"].fallbacks == 0

@@ -14,6 +14,7 @@ from raygrid.market.actions import Action, OrderPricing, price_table
 from raygrid.market.auction import AuctionRules
 from raygrid.market.feeder_limits import feeder_limits, no_limits
 from raygrid.market.intraday import IntradayMarket, Outcome
+from raygrid.market.redispatch import relieve_many
 from raygrid.market.units import Slot, Units, make_feed
 from tests.synthetic import Community, community
 
@@ -129,6 +130,28 @@ def test_limits_hold_wherever_stores_and_pv_can_make_them() -> None:
     done = run(market, 1, 8)
     assert all((d.overload == 0).all() for d in done)
     assert sum(d.curtailed_kw.sum() for d in done) > 0
+
+
+def test_only_those_behind_a_line_relieve_it() -> None:
+    """An overload that nobody behind the line can relieve moves nobody elsewhere.
+
+    Three prosumers; the first, alone behind the first row, has nothing to give. The second row
+    is relieved all the same, by whoever feeds it, each in proportion.
+    """
+    effect = np.array([[0.5, 0.0], [0.0, 0.1], [0.0, 0.1]])
+    position = np.array([[1.5, 1.2]])
+    change = np.zeros((1, 3))
+    fall, rise = np.array([[0.0, 3.0, 1.0]]), np.full((1, 3), 9.0)
+    relieve_many(position, effect, fall, rise, change)
+    np.testing.assert_allclose(change, [[0.0, -1.5, -0.5]])
+    np.testing.assert_allclose(position, [[1.5, 1.0]])
+
+
+def test_rounding_is_no_effect_on_a_line() -> None:
+    network = community().network
+    limits = feeder_limits(network, np.arange(network.n_buses))
+    path = np.abs(limits.per_kw) > 0
+    assert path.sum() == 2 * sum(range(1, 6)), "a bus feeds the lines to the slack bus, no others"
 
 
 def two(
