@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 comma := ,
+PEERS := .peers
+PEERS_STAMP := $(PEERS)/.setup
 NPM_STAMP := contracts/node_modules/.setup
 STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
 
@@ -17,7 +19,7 @@ BENCHMARKS ?= all
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test bench lint format types check anvil hardhat contracts contracts-test wheel clean
+.PHONY: help setup simulate test bench peers lint format types check anvil hardhat contracts contracts-test wheel clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s: 2>/dev/null \
@@ -33,6 +35,8 @@ test: $(STAMP)  ## Run the whole test suite
 
 bench: $(STAMP)  ## Run BENCHMARKS (all) into results/benchmarks; wants a quiet machine
 	$(BIN)/raygrid benchmark $(BENCHMARKS) --out results/benchmarks
+
+peers: $(PEERS_STAMP)  ## Install what `raygrid benchmark peers` compares with, in .peers
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -64,7 +68,7 @@ wheel: $(STAMP)  ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## Remove everything that the targets made, results in runs/ excepted
-	rm -rf $(VENV) contracts/node_modules contracts/out contracts/cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) contracts/node_modules contracts/out contracts/cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find raygrid actors tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -78,6 +82,13 @@ $(BIN)/pip:
 
 $(STAMP): $(BIN)/pip setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# No dependency of raygrid, and never beside it: it pins versions of its own, an old Ray among them.
+$(PEERS_STAMP): $(STAMP) actors/benchmarks/peers.py
+	@"$(PYTHON)" -m venv $(PEERS) 2>/dev/null || "$(PYTHON)" -m virtualenv --quiet $(PEERS)
+	for package in $$($(BIN)/python -c 'from actors.benchmarks.peers import PYCITY; print(*PYCITY)'); do \
+	$(PEERS)/bin/python -m pip install --quiet "$$package" || exit; done
 	@touch $@
 
 # Without install scripts: everything comes from the npm registry, nothing is fetched elsewhere.

@@ -146,7 +146,10 @@ def requirement_names(lines: str) -> set[str]:
 def test_declared_dependencies_are_the_imported_ones() -> None:
     """No library is imported undeclared, none declared in vain."""
     imported = set()
+    elsewhere = ROOT / "actors" / "benchmarks" / "pycity_program.py"  # in another environment
     for path in [*(ROOT / "raygrid").rglob("*.py"), *(ROOT / "actors").rglob("*.py")]:
+        if path == elsewhere:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}

@@ -23,12 +23,14 @@ SUITES = (
     "clearing",
     "placement",
     "profile",
+    "peers",
     "simulate",
     "communication",
     "stragglers",
     "convergence",
     "scale",
     "settlement",
+    "processes",
 )
 """All suites, in the order in which `all` runs them."""
 

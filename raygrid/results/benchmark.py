@@ -302,7 +302,7 @@ def shown_tables(
     """Title, column names and cells of every table that has rows."""
     for table in document["tables"]:
         if rows := table["rows"]:
-            cells = [[_short(name, value) for name, value in row.items()] for row in rows]
+            cells = [[_short(name, row[name]) for name in rows[0]] for row in rows]
             yield table["title"], [name.replace("_", " ") for name in rows[0]], cells
 
 
