@@ -41,7 +41,7 @@ from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.session import clear, local_exchange
 from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.dispatch import Dispatch
-from raygrid.prosumer.population import PROFILE_FIELDS, Population, Prosumers
+from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS, Population, Prosumers
 from raygrid.prosumer.qp import ProsumerQP
 from raygrid.results.benchmark import Report, Spread, Table, Target
 from raygrid.scenario.case import Case
@@ -99,9 +99,9 @@ class OsqpLoop:
 
     def dispatch(self, start: int, stop: int, target_kw: FloatArray, rho: FloatArray) -> Dispatch:
         """Device powers of rows start:stop."""
-        found = [self._qps[i].solve(target_kw[i - start]) for i in range(start, stop)]
-        names = Dispatch.__dataclass_fields__
-        return Dispatch(**{n: np.concatenate([getattr(d, n) for d in found]) for n in names})
+        return Dispatch.joined(
+            [self._qps[i].solve(target_kw[i - start]) for i in range(start, stop)]
+        )
 
     def simultaneous_count(self) -> int:
         """Nobody is asked."""
@@ -129,7 +129,7 @@ def supplied(people: Population) -> tuple[Case, float]:
     load_kw = people.fixed_load_kw.sum(axis=0)
     k = MEAN_PRICE / (2.0 * float(load_kw.mean()))
     everyone = Population.empty(n + 1, PERIODS)
-    for name in Population.__dataclass_fields__:
+    for name in (*UNIT_FIELDS, *PROFILE_FIELDS):
         getattr(everyone, name)[:n] = getattr(people, name)
     everyone.prosumer_id[n] = int(people.prosumer_id.max()) + 1
     everyone.size_weight[:] = 0.0
