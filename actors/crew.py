@@ -19,7 +19,7 @@ from raygrid.errors import EndedShortError, RaygridError
 from raygrid.grid.limits import empty_rows
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
-from raygrid.market.hierarchy import Division
+from raygrid.market.division import Division
 from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
 from raygrid.prosumer.survey import Survey, joined
 from raygrid.scenario.build import CaseDraft
@@ -119,12 +119,11 @@ class Crew:
                 homes = [pulse.node_id for pulse in self.take_pulses()[: len(self.hosts)]]
                 nodes = near(homes, placement.feeders)
                 self.feeders = [hire(node, MAX_RESTARTS) for node in nodes]
-            ray.get(
-                [
-                    member.load.remote(data)
-                    for member, data in zip(self.members, self._data, strict=True)
-                ]
-            )
+            # What the operator compiles feeder operators then find on disk.
+            loading = [self.operator.load.remote(self._operator_data)]
+            loading += _load(self.hosts, self._host_data)
+            ray.get(loading)
+            ray.get(_load(self.feeders, [self._feeder_data] * len(self.feeders)))
             self.pulses = self.take_pulses()
         except BaseException:
             self.dismiss()
@@ -466,6 +465,10 @@ def _ask(members: Sequence[Handle], method: str, *arguments: Any) -> list[Any]:
 
     answers: list[Any] = ray.get([getattr(m, method).remote(*arguments) for m in members])
     return answers
+
+
+def _load(members: Sequence[Handle], data: Sequence[Any]) -> list[Any]:
+    return [member.load.remote(own) for member, own in zip(members, data, strict=True)]
 
 
 def _there(pulse: Pulse | None) -> Pulse:

@@ -18,7 +18,8 @@ from actors.wire import (
     encode_prices,
 )
 from raygrid.grid.tree_rows import LimitRows, TreeRows
-from raygrid.market.hierarchy import Division, FeederOperator, FeederState
+from raygrid.market.division import Division
+from raygrid.market.hierarchy import FeederOperator, FeederState, load_kernels
 from raygrid.market.messages import Aggregate, HostSummary, PriceMessage, RoundDecision
 
 
@@ -55,8 +56,9 @@ class FeederOperatorActor:
         return replace(take_pulse(self._incarnation), node_id=node_id())
 
     def load(self, data: FeederData) -> None:
-        """Take over the network."""
+        """Take over the network, and load compiled code."""
         assert isinstance(data.rows, TreeRows)
+        load_kernels()
         self._rows, self._operator, self._openings = data.rows, None, {}
 
     def start(

@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.feeder import FeederOperatorActor
 from raygrid.grid.tree_rows import TreeRows
-from raygrid.market.hierarchy import Division, divide
+from raygrid.market.division import Division, divide
 from raygrid.market.messages import HostSummary, PriceMessage, RoundDecision, RoundOutcome
 
 Handle = Any

@@ -22,10 +22,11 @@ from actors.wire import (
     encode_prices,
 )
 from raygrid.arrays import FloatArray
-from raygrid.grid.tree_rows import LimitRows
+from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.clearing import ClearingOptions
-from raygrid.market.hierarchy import Division, FeederState, TopOperator
+from raygrid.market.division import Division
+from raygrid.market.hierarchy import FeederState, TopOperator, load_kernels
 from raygrid.market.messages import (
     Aggregate,
     HostHeadroom,
@@ -81,6 +82,8 @@ class NetworkOperatorActor:
     def load(self, data: OperatorData) -> None:
         """Take over the limits and load the compiled projection with one run of it."""
         self._data, self._operator, self._outcome = data, None, None
+        if isinstance(data.rows, TreeRows):
+            load_kernels()
         still = np.zeros((data.n_buses, data.n_periods))
         projection_onto(data.rows, np.ones(data.n_buses)).project(still)
 

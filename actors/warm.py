@@ -15,6 +15,7 @@ import numpy as np
 from raygrid.grid.network import NetworkRows
 from raygrid.market.active_set import solve_periods
 from raygrid.market.block import ProsumerBlock, close_round
+from raygrid.market.judge import bus_sums
 from raygrid.market.matching import match_pairs
 from raygrid.market.messages import PriceMessage
 from raygrid.market.projection import Projection
@@ -109,6 +110,7 @@ def warm_up(part: Part) -> None:
         index=np.array([0]),
     )
     Projection(rows, np.ones(2)).project(np.ones((2, N_PERIODS)))
+    bus_sums(np.ones(2), zeros, zeros, zeros, zeros)
     welfare_rate(people, Dispatch(*7 * (zeros,)))
     best_value(people, zeros, 1.0)
     shape = ShapedProfile(zeros, np.zeros(2, dtype=np.int32), zeros[0])

@@ -13,7 +13,8 @@ from raygrid.grid.limits import line_rows
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, ClearingResult
-from raygrid.market.hierarchy import Division, FeederOperator, TopOperator, divide
+from raygrid.market.division import Division, divide
+from raygrid.market.hierarchy import FeederOperator, TopOperator
 from raygrid.market.messages import RoundDecision, RoundOutcome
 from raygrid.market.session import LocalExchange, clear, local_exchange
 from raygrid.scenario.build import load_case
