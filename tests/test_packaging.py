@@ -157,7 +157,7 @@ def test_declared_dependencies_are_the_imported_ones() -> None:
                 imported.add(node.module.split(".")[0])
     imported -= set(sys.stdlib_module_names) | {"raygrid", "actors"}
     # Ray is what the actors stand on, and brings the grpc whose errors they tell apart.
-    names = {"yaml": "pyyaml", "grpc": "ray", "eth": "py-evm"}
+    names = {"yaml": "pyyaml", "grpc": "ray", "eth": "py-evm", "sklearn": "scikit-learn"}
     used = {names.get(name, name).replace("_", "-") for name in imported} | {"ray"}
     config = setup_cfg()
     declared = requirement_names(config["options"]["install_requires"])

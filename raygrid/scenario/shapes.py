@@ -80,6 +80,34 @@ def read_shapes(path: Path, names: Sequence[str]) -> ShapeTable:
     InputError
         If the file, a column or the metadata are missing or hold no finite numbers.
     """
+    values, start, period_hours = read_columns(path, names)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError("values that are negative or missing", str(path), "write the table anew")
+    return ShapeTable(path, tuple(names), values, start, period_hours)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> tuple[FloatArray, datetime, float]:
+    """Read columns of a Parquet table of even periods.
+
+    Parameters
+    ----------
+    path, names
+        As in `read_shapes`.
+
+    Returns
+    -------
+    values : (S, P) float64
+        One row a column, NaN where the table has no value.
+    start : datetime
+        Beginning of the first period (local standard time).
+    period_hours : float
+        Length of a period [h].
+
+    Raises
+    ------
+    InputError
+        If the file, a column or the metadata are missing.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,9 +127,7 @@ def read_shapes(path: Path, names: Sequence[str]) -> ShapeTable:
         start = datetime.fromisoformat(metadata[b"start"].decode())
         period_hours = float(metadata[b"period_hours"])
         columns = [table.column(n).cast(pa.float64()).combine_chunks() for n in names]
-        if any(column.null_count for column in columns):
-            raise InputError("missing values", where, "write the table anew")
-        values = np.array([column.to_numpy() for column in columns])
+        values = np.array([column.to_numpy(zero_copy_only=False) for column in columns])
     except KeyError as error:
         raise InputError(
             f"the metadata lack {error}", where, "write `start` and `period_hours` into them"
@@ -109,9 +135,9 @@ def read_shapes(path: Path, names: Sequence[str]) -> ShapeTable:
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         line = (str(error).splitlines() or [""])[0]
         raise InputError(f"cannot be read ({line})", where, "write the table anew") from None
-    if not (np.isfinite(values).all() and (values >= 0).all() and period_hours > 0):
-        raise InputError("values that are negative or not finite", where, "write the table anew")
-    return ShapeTable(path, tuple(names), values, start, period_hours)
+    if period_hours <= 0:
+        raise InputError(f"a period of {period_hours:g} h", where, "write the table anew")
+    return values, start, period_hours
 
 
 def shifted_profiles(

@@ -1,0 +1,303 @@
+"""What forecasters see: steps behind, what is known of the steps ahead, and targets.
+
+A forecaster is told the clear-sky index of a prosumer's PV, its output over an envelope that
+follows the sun; it forecasts that index, and nights are dark without learning it. The envelope of
+a prosumer is clear-sky irradiance times, for each quarter hour of the day, the greatest ratio of
+output to it in the training days. Everything that is fitted here is fitted to training days.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
+from raygrid.learning.preprocessing import DataReport, clip, fences
+
+STEPS_BEHIND = 24
+"""Input window of AI-TEM V.C: six hours."""
+LAG_DAYS = (1, 2, 7)
+OWN = ("load", "pv", "pv_index", "has_pv")
+"""Channels of each prosumer and step."""
+PUBLIC = ("irradiance", "clear_sky", "sky_index", "temperature", "humidity")
+"""Channels of each step that all prosumers share."""
+CALENDAR = ("day_sine", "day_cosine", "half_day_sine", "half_day_cosine", "weekend", "price")
+AHEAD = ("forecast_index", "forecast_temperature", "clear_sky")
+"""What is known of a step ahead, beside the calendar."""
+MIN_CLEAR_W = 10.0
+INDEX_LIMIT = 1.5
+ENVELOPE_SPREAD = 2
+"""Quarter hours on either side that the envelope's ratio is smoothed over."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What training days say of each prosumer; kept with the weights.
+
+    Attributes
+    ----------
+    load_mean_kw, load_std_kw, load_peak_kw : (N,) float64
+        Of the training days.
+    load_fence_kw : (N,) float64
+        Loads above it are outliers, which inputs (never targets) are clipped at.
+    pv_rating_kw : (N,) float64
+        0 without PV.
+    pv_ratio : (N, 96) float64
+        Envelope over clear-sky irradiance, by quarter hour of the day [kW per W/m2].
+    net_std_kw : (N,) float64
+        Of PV less load in the training days.
+    weather_mean, weather_std : (2,) float64
+        Of temperature and humidity.
+    price_mean, price_std : () float64
+        Of the import price.
+    """
+
+    load_mean_kw: FloatArray
+    load_std_kw: FloatArray
+    load_peak_kw: FloatArray
+    load_fence_kw: FloatArray
+    pv_rating_kw: FloatArray
+    pv_ratio: FloatArray
+    net_std_kw: FloatArray
+    weather_mean: FloatArray
+    weather_std: FloatArray
+    price_mean: FloatArray
+    price_std: FloatArray
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The arrays by name, as they are stored beside weights."""
+        return {f"scaling.{f.name}": np.asarray(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, Any]) -> Scaling:
+        """From stored arrays."""
+        return cls(**{f.name: arrays[f"scaling.{f.name}"] for f in fields(cls)})
+
+
+def fit_scaling(data: Dataset) -> Scaling:
+    """Take scales, fences and envelopes from the training days of a data set."""
+    steps = data.steps("train")
+    load, pv = data.load_kw[:, steps].astype(float), data.pv_kw[:, steps].astype(float)
+    fence = np.array([fences(row, logarithmic=True)[1] for row in load])
+    clear = data.weather.clear_ghi_w_per_m2[steps].reshape(-1, STEPS_PER_DAY)
+    by_day = pv.reshape(len(pv), -1, STEPS_PER_DAY)
+    ratio = np.where(clear > MIN_CLEAR_W, by_day / np.maximum(clear, MIN_CLEAR_W), 0.0)
+    highest = np.quantile(ratio, 0.98, axis=1)
+    padded = np.pad(highest, ((0, 0), (ENVELOPE_SPREAD, ENVELOPE_SPREAD)), mode="wrap")
+    window = 2 * ENVELOPE_SPREAD + 1
+    envelope = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1).max(axis=2)
+    weather = np.stack([data.weather.temperature_c, data.weather.humidity_percent])[:, steps]
+    price = data.import_price_per_kwh[steps]
+    return Scaling(
+        load_mean_kw=load.mean(axis=1),
+        load_std_kw=np.maximum(load.std(axis=1), 1e-6),
+        load_peak_kw=np.maximum(load.max(axis=1), 1e-6),
+        load_fence_kw=np.where(np.isfinite(fence), fence, load.max(axis=1)),
+        pv_rating_kw=data.pv_rating_kw,
+        pv_ratio=envelope,
+        net_std_kw=np.maximum((pv - load).std(axis=1), 1e-6),
+        weather_mean=weather.mean(axis=1),
+        weather_std=np.maximum(weather.std(axis=1), 1e-6),
+        price_mean=np.asarray(price.mean()),
+        price_std=np.asarray(max(float(price.std()), 1e-6)),
+    )
+
+
+@dataclass(frozen=True)
+class Series:
+    """All channels of a data set, from which windows are cut; float32.
+
+    Attributes
+    ----------
+    own : (N, K, 4) array
+        Channels `OWN`: normalised load, PV and its index over their scales, 1 with PV.
+    public : (K, 5) array
+        Channels `PUBLIC`.
+    calendar : (K, 6) array
+        Channels `CALENDAR`.
+    ahead : (K, 3) array
+        Channels `AHEAD`, as they were known at the midnight before.
+    envelope_kw : (N, K) array
+        Greatest PV output under the sun of each step [kW].
+    load_kw, pv_kw : (N, K) array
+        Targets [kW]: what happened, outliers and all.
+    report : DataReport
+        Outliers that were clipped.
+    """
+
+    own: Any
+    public: Any
+    calendar: Any
+    ahead: Any
+    envelope_kw: Any
+    load_kw: Any
+    pv_kw: Any
+    report: DataReport
+
+
+def make_series(data: Dataset, scaling: Scaling) -> Series:
+    """Normalise a data set into channels."""
+    n, n_periods = data.load_kw.shape
+    clipped_rows, count = [], 0
+    for row, fence in zip(data.load_kw, scaling.load_fence_kw, strict=True):
+        clipped, found = clip(row, (0.0, float(fence)))
+        clipped_rows.append(clipped)
+        count += found
+    clipped = np.array(clipped_rows)
+    weather = data.weather
+    clear = weather.clear_ghi_w_per_m2
+    envelope = scaling.pv_ratio[:, np.arange(n_periods) % STEPS_PER_DAY] * clear
+    floor = np.maximum(0.02 * scaling.pv_rating_kw, 1e-9)[:, None]
+    index = np.where(envelope > floor, data.pv_kw / np.maximum(envelope, floor), 0.0)
+    has_pv = scaling.pv_rating_kw > 0
+    own = np.stack(
+        [
+            (clipped - scaling.load_mean_kw[:, None]) / scaling.load_std_kw[:, None],
+            data.pv_kw / np.maximum(scaling.pv_rating_kw, 1e-9)[:, None],
+            np.clip(index, 0.0, INDEX_LIMIT),
+            np.broadcast_to(has_pv[:, None], (n, n_periods)),
+        ],
+        axis=2,
+    )
+    own[~has_pv, :, 1:] = 0.0
+    day_light = clear > MIN_CLEAR_W
+
+    def sky(ghi: FloatArray) -> FloatArray:
+        return np.asarray(np.where(day_light, ghi / np.maximum(clear, MIN_CLEAR_W), 0.0))
+
+    air = (weather.temperature_c - scaling.weather_mean[0]) / scaling.weather_std[0]
+    humidity = (weather.humidity_percent - scaling.weather_mean[1]) / scaling.weather_std[1]
+    forecast_air = (weather.forecast_temperature_c - scaling.weather_mean[0]) / (
+        scaling.weather_std[0]
+    )
+    ghi = weather.ghi_w_per_m2
+    turn = 2 * np.pi * (np.arange(n_periods) % STEPS_PER_DAY) / STEPS_PER_DAY
+    first_weekday = data.clock.start.weekday()
+    weekend = (first_weekday + np.arange(n_periods) // STEPS_PER_DAY) % 7 >= 5
+    price = (data.import_price_per_kwh - scaling.price_mean) / scaling.price_std
+    single = np.float32
+    return Series(
+        own=own.astype(single),
+        public=np.stack([ghi / 1e3, clear / 1e3, sky(ghi), air, humidity], axis=1).astype(single),
+        calendar=np.stack(
+            [np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn), weekend, price], axis=1
+        ).astype(single),
+        ahead=np.stack(
+            [sky(weather.forecast_ghi_w_per_m2), forecast_air, clear / 1e3], axis=1
+        ).astype(single),
+        envelope_kw=np.maximum(envelope, 0.0).astype(single),
+        load_kw=data.load_kw.astype(single),
+        pv_kw=data.pv_kw.astype(single),
+        report=DataReport(clipped=count),
+    )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of samples: N prosumers at B times each.
+
+    Attributes
+    ----------
+    steps : (N, B, S, C) float32
+        Input steps: those behind (one step ahead), or those of the day ahead with their lags.
+    known : (N, B, H, D) float32
+        What is known of each step ahead.
+    anchor : (N, B, H, 2) float32
+        Load (normalised) and PV index that forecasts start from.
+    envelope_kw : (N, B, H) float32
+        PV envelope of each step ahead [kW].
+    load_kw, pv_kw : (N, B, H) float32
+        Targets [kW].
+    """
+
+    steps: Any
+    known: Any
+    anchor: Any
+    envelope_kw: Any
+    load_kw: Any
+    pv_kw: Any
+
+
+STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
+KNOWN_CHANNELS = len(CALENDAR) + len(AHEAD) + 4
+DAY_CHANNELS = 2 * len(LAG_DAYS) + KNOWN_CHANNELS
+FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
+"""First period that has all lags."""
+
+
+def _known(series: Series, ahead: IntArray, anchor: Any, envelope_share: Any) -> Any:
+    """What is known of steps ahead (B, H), for each prosumer (N, B, H, D)."""
+    n = len(series.own)
+    public = np.concatenate([series.calendar[ahead], series.ahead[ahead]], axis=2)
+    has_pv = np.broadcast_to(series.own[:, :1, 3, None], (n, *ahead.shape))
+    own = np.stack([anchor[..., 0], anchor[..., 1], envelope_share, has_pv], axis=3)
+    return np.concatenate([np.broadcast_to(public, (n, *public.shape)), own], axis=3)
+
+
+def one_step(series: Series, scaling: Scaling, times: IntArray) -> Windows:
+    """Samples for one step ahead: 24 steps behind each time, the step itself ahead.
+
+    Parameters
+    ----------
+    series : Series
+        Channels of the prosumers.
+    scaling : Scaling
+        Their scales.
+    times : (B,) int64
+        Periods that are forecast, `STEPS_BEHIND` or later.
+
+    Returns
+    -------
+    Windows
+        H is 1; the anchor is the last step.
+    """
+    behind = times[:, None] - np.arange(STEPS_BEHIND, 0, -1)
+    public = np.concatenate([series.public[behind], series.calendar[behind]], axis=2)
+    own = series.own[:, behind]
+    steps = np.concatenate([own, np.broadcast_to(public, (len(own), *public.shape))], axis=3)
+    ahead = times[:, None]
+    anchor = own[:, :, -1:, (0, 2)]
+    return _finish(series, scaling, ahead, steps, anchor)
+
+
+def day_ahead(series: Series, scaling: Scaling, days: IntArray) -> Windows:
+    """Samples for the day ahead, known at its midnight: lags of 1, 2 and 7 days, and forecasts.
+
+    Parameters
+    ----------
+    series, scaling
+        As in `one_step`.
+    days : (B,) int64
+        Days that are forecast, 7 or later.
+
+    Returns
+    -------
+    Windows
+        S and H are 96; the anchor is the mean of the lags in load, the forecast sky in PV.
+    """
+    ahead = days[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
+    lags = [series.own[:, ahead - lag * STEPS_PER_DAY] for lag in LAG_DAYS]
+    load = np.mean([lag[..., 0] for lag in lags], axis=0)
+    sky = np.minimum(series.ahead[ahead, 0], 1.0) * series.own[:, :1, 3, None]
+    anchor = np.stack([load, sky], axis=3).astype(np.float32)
+    found = _finish(series, scaling, ahead, None, anchor)
+    own = np.concatenate([lag[..., (0, 2)] for lag in lags], axis=3)
+    steps = np.concatenate([own, found.known], axis=3)
+    return Windows(steps, found.known, anchor, found.envelope_kw, found.load_kw, found.pv_kw)
+
+
+def _finish(series: Series, scaling: Scaling, ahead: IntArray, steps: Any, anchor: Any) -> Windows:
+    envelope = series.envelope_kw[:, ahead]
+    share = envelope / np.maximum(scaling.pv_rating_kw, 1e-9).astype(np.float32)[:, None, None]
+    share = share * series.own[:, :1, 3, None]
+    return Windows(
+        steps=steps,
+        known=_known(series, ahead, anchor, share),
+        anchor=anchor,
+        envelope_kw=envelope,
+        load_kw=series.load_kw[:, ahead],
+        pv_kw=series.pv_kw[:, ahead],
+    )

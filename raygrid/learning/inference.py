@@ -1,0 +1,224 @@
+"""Forecasts from stored weights, in numpy: what `raygrid simulate` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.errors import InputError
+from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
+from raygrid.learning.features import (
+    FIRST_STEP,
+    STEPS_BEHIND,
+    Scaling,
+    Series,
+    Windows,
+    day_ahead,
+    make_series,
+    one_step,
+)
+from raygrid.learning.network import (
+    ARCHITECTURES,
+    LEVELS,
+    NetworkSpec,
+    NumpyOps,
+    Scales,
+    forecasts,
+    raw_outputs,
+)
+from raygrid.learning.weights import Weights, load_weights, save_weights
+
+KIND = "forecaster"
+ROWS_AT_ONCE = 4096
+"""Rows that run through a network at once, so that memory stays small."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecasts of N prosumers at B times, H steps ahead [kW].
+
+    Attributes
+    ----------
+    expected : (N, B, H, 3) float64
+        Load, PV and net surplus (PV less load).
+    quantiles : (N, B, H, 3, Q) float64
+        Their quantiles at `raygrid.learning.network.LEVELS`.
+    """
+
+    expected: FloatArray
+    quantiles: FloatArray
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A trained network with the scales of its prosumers.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+        The network.
+    weights : dict of str to (M, ...) float32
+        M is 1 (shared) or N (each its own).
+    scaling : Scaling
+        From the training days.
+    prosumer_id : (N,) int64
+        Whose they are.
+    facts : dict
+        What else the manifest says.
+    """
+
+    spec: NetworkSpec
+    weights: dict[str, Any]
+    scaling: Scaling
+    prosumer_id: IntArray
+    facts: dict[str, Any]
+
+    def series(self, data: Dataset) -> Series:
+        """Channels of a data set, scaled as in training.
+
+        Raises
+        ------
+        InputError
+            If the data are of other prosumers.
+        """
+        if not np.array_equal(data.prosumer_id, self.prosumer_id):
+            raise InputError(
+                f"the forecaster knows {len(self.prosumer_id)} prosumers "
+                f"({self.facts.get('scenario')}), not these {len(data.prosumer_id)}",
+                f"scenario {data.name}",
+                "train weights for this scenario: raygrid train forecaster",
+            )
+        return make_series(data, self.scaling)
+
+    def forecast(self, series: Series, at: IntArray) -> Forecast:
+        """Forecast single steps, or days.
+
+        Parameters
+        ----------
+        series : Series
+            Of `series`; nothing after the issue time is looked at.
+        at : (B,) int64
+            Periods (one step ahead), or days (day ahead).
+
+        Returns
+        -------
+        Forecast
+            Loads and PV are 0 or more.
+        """
+        cut, earliest = windows_of(self.spec)
+        if len(at) and at.min() < earliest:
+            raise InputError(
+                f"{int(at.min())} is before the first that has its past, {earliest}",
+                "forecast",
+                "begin later",
+            )
+        each = max(1, ROWS_AT_ONCE // max(1, len(self.prosumer_id) * self.spec.horizon))
+        parts = [
+            run_windows(self, cut(series, self.scaling, at[k : k + each]))
+            for k in range(0, len(at), each)
+        ]
+        return Forecast(
+            np.concatenate([p.expected for p in parts], axis=1),
+            np.concatenate([p.quantiles for p in parts], axis=1),
+        )
+
+
+def windows_of(spec: NetworkSpec) -> tuple[Any, int]:
+    """The function that cuts a task's windows, and the first step or day that it can cut."""
+    if spec.task == "step":
+        return one_step, STEPS_BEHIND
+    return day_ahead, FIRST_STEP // STEPS_PER_DAY
+
+
+def by_model(windows: Windows, models: int) -> Windows:
+    """Windows (N, B, ...) as rows of their models (M, G * B, ...)."""
+    return replace(
+        windows,
+        **{
+            name: value.reshape(models, -1, *value.shape[2:])
+            for name, value in vars(windows).items()
+        },
+    )
+
+
+def scales_of(scaling: Scaling, windows: Windows, models: int) -> Scales:
+    """Scales of the rows of `by_model`'s windows."""
+    n = len(scaling.load_mean_kw)
+    times = windows.steps.shape[0] * windows.steps.shape[1] // n
+
+    def rows(values: FloatArray) -> Any:
+        return np.repeat(values.astype(np.float32), times).reshape(models, -1, 1)
+
+    return Scales(
+        load_mean_kw=rows(scaling.load_mean_kw),
+        load_std_kw=rows(scaling.load_std_kw),
+        net_std_kw=rows(scaling.net_std_kw),
+        envelope_kw=windows.envelope_kw,
+    )
+
+
+def run_windows(forecaster: Forecaster, windows: Windows) -> Forecast:
+    """Forecasts of some windows (N, B, ...)."""
+    n, times = windows.steps.shape[:2]
+    models = len(forecaster.weights["embedding"])
+    rows = by_model(windows, models)
+    ops = NumpyOps()
+    raw = raw_outputs(forecaster.weights, forecaster.spec, rows.steps, rows.known, ops)
+    scales = scales_of(forecaster.scaling, rows, models)
+    expected, quantiles = forecasts(raw, rows.anchor, scales, ops)
+    expected = np.asarray(expected.reshape(n, times, *expected.shape[2:]), dtype=np.float64)
+    quantiles = np.asarray(quantiles.reshape(n, times, *quantiles.shape[2:]), dtype=np.float64)
+    for values in (expected[..., :2], quantiles[..., :2, :]):
+        np.maximum(values, 0.0, out=values)
+    return Forecast(expected, quantiles)
+
+
+def save_forecaster(folder: Path, forecaster: Forecaster) -> Path:
+    """Write weights, scales and manifest; see `raygrid.learning.weights.save_weights`."""
+    arrays = forecaster.weights | forecaster.scaling.arrays()
+    arrays["prosumer_id"] = forecaster.prosumer_id
+    facts = forecaster.facts | {"network": forecaster.spec.facts()}
+    return save_weights(folder, Weights(KIND, arrays, facts))
+
+
+def load_forecaster(folder: Path, data: Dataset | None = None) -> Forecaster:
+    """Read a forecaster, checked against its manifest and, if given, a scenario's data.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged, or the weights are of another network or scenario.
+    """
+    found = load_weights(folder, KIND)
+    facts = dict(found.facts)
+    try:
+        spec = NetworkSpec.of_facts(facts.pop("network"))
+        scaling = Scaling.of_arrays(found.arrays)
+        ids = found.arrays["prosumer_id"]
+        embedding = found.arrays["embedding"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"no forecaster ({error})", f"weights {folder}", "train them again"
+        ) from None
+    models = len(embedding)
+    wanted = {name: (models, *shape) for name, shape in spec.shapes().items()}
+    wanted["embedding"] = (models, len(ids) // models, spec.embedding)
+    # The shapes follow from the manifest: a second look, now that it is known.
+    load_weights(folder, KIND, wanted)
+    if spec.architecture not in ARCHITECTURES or facts.get("levels") != list(LEVELS):
+        raise InputError("of another kind of network", f"weights {folder}", "train them again")
+    weights = {name: found.arrays[name] for name in wanted}
+    forecaster = Forecaster(spec, weights, scaling, ids, facts)
+    if data is not None:
+        forecaster.series(data)
+        if facts.get("data") != data.digest():
+            raise InputError(
+                f"trained on other data (scenario {facts.get('scenario')}, seed or history differ)",
+                f"weights {folder}",
+                f"train weights for {data.name}: raygrid train forecaster",
+            )
+    return forecaster

@@ -1,0 +1,487 @@
+"""Training of forecasters with torch: one batch for all prosumers, whether weights are shared.
+
+Loss: absolute error of the median and quantile loss (AI-TEM III.C), plus squared error of the
+expected value, because Table III scores the root mean square, whose best forecast is the mean. All
+three are of load, PV and net, each over its own scale. Adam with a rate that falls by a cosine;
+per model, gradients are limited and the weights of the best validation loss are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.errors import InputError
+from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
+from raygrid.learning.features import Scaling, Series, Windows, fit_scaling, make_series
+from raygrid.learning.inference import Forecaster, by_model, scales_of, windows_of
+from raygrid.learning.network import (
+    LEVELS,
+    MEDIAN,
+    NetworkSpec,
+    Scales,
+    forecasts,
+    initial_weights,
+    raw_outputs,
+)
+from raygrid.results.files import write_atomically
+
+WAYS = ("own", "shared", "federated")
+PV_UNIT = 0.1
+"""Share of its rating that PV errors are counted in by the loss."""
+CHECKPOINT = "checkpoint.npz"
+LOG = "log.csv"
+GRADIENT_LIMIT = 1.0
+ADAM = (0.9, 0.999, 1e-8)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a forecaster is trained.
+
+    Attributes
+    ----------
+    way : str
+        'own': each prosumer its weights; 'shared': the same for all, with an embedding of each;
+        'federated': shared weights averaged over prosumers that train apart.
+    seed : int
+        Seed of first weights and of batches.
+    epochs : int
+        At most; AI-TEM V.C has 120.
+    patience : int
+        Epochs without a better validation loss after which training ends.
+    learning_rate : float
+        At the start; falls by a cosine to a twentieth.
+    times_per_batch : int
+        Times that a batch takes of every prosumer.
+    batches_per_epoch : int
+        Batches after which the validation loss is looked at.
+    validation_stride : int
+        Every so many steps of the validation days count.
+    """
+
+    way: str = "shared"
+    seed: int = 1
+    epochs: int = 30
+    patience: int = 6
+    learning_rate: float = 2e-3
+    times_per_batch: int = 16
+    batches_per_epoch: int = 150
+    validation_stride: int = 7
+
+
+@dataclass
+class TrainState:
+    """What training goes on from; arrays are numpy's, so that it can be stored and sent.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs done.
+    weights, first, second : dict of str to (M, ...) float32
+        Weights and Adam's moments.
+    best : dict of str to (M, ...) float32
+        Weights of each model's best validation loss.
+    best_loss : (M,) float64
+        Those losses.
+    best_epoch : int
+        Last epoch at which any model got better.
+    log : list of dict
+        One row an epoch.
+    """
+
+    epoch: int
+    weights: dict[str, Any]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    best: dict[str, Any]
+    best_loss: FloatArray
+    best_epoch: int = 0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained forecaster, and how training ended.
+
+    Attributes
+    ----------
+    forecaster : Forecaster
+        With each model's best weights.
+    status : str
+        'stopped early', 'all epochs' or 'diverged' (a loss was not a number; weights are the last
+        good ones).
+    log : list of dict
+        One row an epoch: epoch, seconds, train_loss, validation_loss.
+    """
+
+    forecaster: Forecaster
+    status: str
+    log: list[dict[str, float]]
+
+
+def new_state(weights: dict[str, Any]) -> TrainState:
+    """A state before the first epoch."""
+    models = len(weights["embedding"])
+    return TrainState(
+        epoch=0,
+        weights=weights,
+        first={k: np.zeros_like(v) for k, v in weights.items()},
+        second={k: np.zeros_like(v) for k, v in weights.items()},
+        best={k: v.copy() for k, v in weights.items()},
+        best_loss=np.full(models, np.inf),
+    )
+
+
+class Trainer:
+    """Trains M models on the series of the prosumers it is given, and nothing else.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The network.
+    series : Series
+        Channels of N prosumers, N a multiple of M.
+    scaling : Scaling
+        Their scales.
+    train, validation : (n,) int64
+        Steps or days of either part.
+    options : TrainOptions
+        How to train.
+    device : str
+        Torch's name of where to compute.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        series: Series,
+        scaling: Scaling,
+        train: IntArray,
+        validation: IntArray,
+        options: TrainOptions,
+        device: str = "cpu",
+    ) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = torch.device(device)
+        self.spec, self.series, self.scaling, self.options = spec, series, scaling, options
+        self.train, self.validation = train, validation
+        self.cut, _ = windows_of(spec)
+        self.ops = _torch_ops()
+
+    def loss(self, weights: dict[str, Any], windows: Windows) -> Any:
+        """Mean loss of each model (M,) over some windows (N, B, ...)."""
+        torch, ops = self.torch, self.ops
+        models = len(weights["embedding"])
+        rows = by_model(windows, models)
+        scales = scales_of(self.scaling, rows, models)
+        rating = np.repeat(self.scaling.pv_rating_kw, windows.steps.shape[1])
+        rating = np.maximum(rating.reshape(models, -1, 1), 1e-3).astype(np.float32)
+        actual = np.stack([rows.load_kw, rows.pv_kw, rows.pv_kw - rows.load_kw], axis=-1)
+        width = np.stack(
+            np.broadcast_arrays(scales.load_std_kw, PV_UNIT * rating, scales.net_std_kw), axis=-1
+        )
+        to = self._tensor
+        raw = raw_outputs(weights, self.spec, to(rows.steps), to(rows.known), ops)
+        on_device = Scales(*(to(value) for value in vars(scales).values()))
+        expected, quantiles = forecasts(raw, to(rows.anchor), on_device, ops)
+        y, unit = to(actual), to(width)
+        over = (y[..., None] - quantiles) / unit[..., None]
+        level = to(np.array(LEVELS, dtype=np.float32))
+        pinball = torch.maximum(level * over, (level - 1) * over).mean(dim=-1)
+        each = over[..., MEDIAN].abs() + pinball + 0.5 * ((y - expected) / unit) ** 2
+        return each.mean(dim=(1, 2, 3))
+
+    def epoch(self, state: TrainState, total_epochs: int) -> float:
+        """Run one epoch in place; returns the mean training loss, NaN if it broke off."""
+        torch, options = self.torch, self.options
+        random = np.random.default_rng([options.seed, 2, state.epoch])
+        names = list(state.weights)
+        weights = {k: self._tensor(state.weights[k]).requires_grad_(True) for k in names}
+        first = {k: self._tensor(state.first[k]) for k in names}
+        second = {k: self._tensor(state.second[k]) for k in names}
+        rate = _cosine(options.learning_rate, state.epoch, total_epochs)
+        keep1, keep2, small = ADAM
+        losses = []
+        for batch in range(options.batches_per_epoch):
+            at = random.choice(self.train, self.batch_size, replace=False)
+            loss = self.loss(weights, self.cut(self.series, self.scaling, at))
+            if not bool(torch.isfinite(loss).all()):
+                return float("nan")
+            # The sum: each model's gradient is that of its own loss.
+            slopes = torch.autograd.grad(loss.sum(), [weights[k] for k in names])
+            with torch.no_grad():
+                squares = sum((g.reshape(len(g), -1) ** 2).sum(dim=1) for g in slopes)
+                limit = (GRADIENT_LIMIT / (squares.sqrt() + 1e-9)).clamp(max=1.0)
+                done = state.epoch * options.batches_per_epoch + batch + 1
+                for k, slope in zip(names, slopes, strict=True):
+                    slope = slope * limit.reshape(-1, *[1] * (slope.dim() - 1))
+                    first[k].mul_(keep1).add_(slope, alpha=1 - keep1)
+                    second[k].mul_(keep2).addcmul_(slope, slope, value=1 - keep2)
+                    size = (second[k] / (1 - keep2**done)).sqrt() + small
+                    weights[k].sub_(rate / (1 - keep1**done) * first[k] / size)
+            losses.append(float(loss.mean().detach()))
+        state.weights = {k: weights[k].detach().cpu().numpy() for k in names}
+        state.first = {k: first[k].cpu().numpy() for k in names}
+        state.second = {k: second[k].cpu().numpy() for k in names}
+        state.epoch += 1
+        return float(np.mean(losses))
+
+    @property
+    def batch_size(self) -> int:
+        """Times, or days, of every prosumer in a batch."""
+        wanted = self.options.times_per_batch
+        if self.spec.task == "day":
+            wanted = max(1, wanted // 8)
+        return min(wanted, len(self.train))
+
+    def validate(self, weights: dict[str, Any]) -> FloatArray:
+        """Mean validation loss of each model (M,)."""
+        torch = self.torch
+        stride = self.options.validation_stride if self.spec.task == "step" else 1
+        at = self.validation[::stride]
+        held = {k: self._tensor(v) for k, v in weights.items()}
+        total, count = np.zeros(len(weights["embedding"])), 0
+        size = 4 * self.batch_size
+        with torch.no_grad():
+            for k in range(0, len(at), size):
+                some = at[k : k + size]
+                loss = self.loss(held, self.cut(self.series, self.scaling, some))
+                total += loss.cpu().numpy() * len(some)
+                count += len(some)
+        return total / count
+
+    def _tensor(self, array: Any) -> Any:
+        return self.torch.tensor(np.ascontiguousarray(array), device=self.device)
+
+
+def _cosine(rate: float, epoch: int, epochs: int) -> float:
+    share = min(epoch / max(epochs - 1, 1), 1.0)
+    return rate * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * share))))
+
+
+def _torch_ops() -> Any:
+    """`raygrid.learning.network.Ops` of torch."""
+    import torch
+
+    class TorchOps:
+        exp = staticmethod(torch.exp)
+        tanh = staticmethod(torch.tanh)
+        relu = staticmethod(torch.relu)
+        softplus = staticmethod(torch.nn.functional.softplus)
+
+        @staticmethod
+        def concatenate(parts: list[Any]) -> Any:
+            return torch.cat(parts, dim=-1)
+
+        @staticmethod
+        def stack(parts: list[Any], axis: int) -> Any:
+            return torch.stack(parts, dim=axis)
+
+        @staticmethod
+        def expand(x: Any, shape: tuple[int, ...]) -> Any:
+            return x.expand(shape)
+
+    return TorchOps()
+
+
+def require_torch() -> Any:
+    """Torch, or one line that says how to get it."""
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "torch is not installed", "raygrid train", "pip install 'raygrid[learn]'"
+        ) from None
+    return torch
+
+
+def choose_device() -> str:
+    """'cuda' where torch finds a GPU, else 'cpu'."""
+    return "cuda" if require_torch().cuda.is_available() else "cpu"
+
+
+def part_of(data: Dataset, spec: NetworkSpec, part: str) -> IntArray:
+    """Steps, or days, of a part of the split that have their past in the data."""
+    _, earliest = windows_of(spec)
+    if spec.task == "step":
+        found = data.steps(part)
+    else:
+        days = data.days(part)
+        found = np.arange(days.start, days.stop)
+    found = found[found >= earliest]
+    if len(found) == 0:
+        raise InputError(
+            f"no {part} {'steps' if spec.task == 'step' else 'days'} with their past",
+            f"{data.name}:history",
+            f"give more {part} days, {earliest // STEPS_PER_DAY + 2} or more",
+        )
+    return found
+
+
+def train(
+    data: Dataset,
+    spec: NetworkSpec,
+    options: TrainOptions,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> TrainResult:
+    """Train a forecaster on a data set.
+
+    Parameters
+    ----------
+    data : Dataset
+        Its training days are fitted to, its validation days say when to stop.
+    spec : NetworkSpec
+        The network.
+    options : TrainOptions
+        How to train.
+    folder : Path, optional
+        Existing folder for `checkpoint.npz` and `log.csv`, written after every epoch.
+    resume : bool
+        Go on from the folder's checkpoint; the end is the same as without the break.
+    tell : callable
+        Takes a line after every epoch.
+
+    Returns
+    -------
+    TrainResult
+        The forecaster with the best weights.
+
+    Raises
+    ------
+    InputError
+        If torch is missing, or the checkpoint is of another training.
+    """
+    from raygrid.learning.federated import FederatedState, LocalHost, federated_epoch
+
+    require_torch()
+    scaling = fit_scaling(data)
+    series = make_series(data, scaling)
+    n = len(data.prosumer_id)
+    parts = part_of(data, spec, "train"), part_of(data, spec, "validation")
+    models = n if options.way == "own" else 1
+    trainer = Trainer(spec, series, scaling, *parts, options, choose_device())
+    key = json.dumps([spec.facts(), asdict(options), data.digest()], sort_keys=True)
+    state = new_state(initial_weights(spec, models, n // models, options.seed))
+    if resume and folder is not None:
+        state = load_checkpoint(folder, key)
+    hosts, shared = [], None
+    if options.way == "federated":
+        hosts = [LocalHost(spec, series, scaling, *parts, options)]
+        shared = FederatedState(state.weights)
+    status = "all epochs"
+    while state.epoch < options.epochs:
+        began = time.perf_counter()
+        if shared is None:
+            loss = trainer.epoch(state, options.epochs)
+        else:
+            loss = federated_epoch(shared, hosts, state.epoch, options.epochs)
+            state.weights = shared.weights
+            state.epoch += 1
+        found = trainer.validate(state.weights) if np.isfinite(loss) else np.array([np.nan])
+        if not np.isfinite(found).all():
+            status = "diverged"
+            break
+        better = found < state.best_loss
+        for name, best in state.best.items():
+            best[better] = state.weights[name][better]
+        state.best_loss = np.where(better, found, state.best_loss)
+        if better.any():
+            state.best_epoch = state.epoch
+        row = {
+            "epoch": state.epoch,
+            "seconds": round(time.perf_counter() - began, 3),
+            "train_loss": loss,
+            "validation_loss": float(found.mean()),
+        }
+        state.log.append(row)
+        if folder is not None:
+            save_checkpoint(folder, state, key)
+        tell(
+            f"epoch {state.epoch}/{options.epochs}: training {loss:.4f}, "
+            f"validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s"
+        )
+        if state.epoch - state.best_epoch >= options.patience:
+            status = "stopped early"
+            break
+    facts = {
+        "scenario": data.name,
+        "data": data.digest(),
+        "levels": list(LEVELS),
+        "options": asdict(options),
+        "status": status,
+        "epochs": state.epoch,
+        "best_validation_loss": float(np.mean(state.best_loss)),
+    }
+    forecaster = Forecaster(spec, state.best, scaling, data.prosumer_id, facts)
+    return TrainResult(forecaster, status, state.log)
+
+
+STATE_PARTS = ("weights", "first", "second", "best")
+
+
+def save_checkpoint(folder: Path, state: TrainState, key: str) -> None:
+    """Write the state of a training, and its log as CSV."""
+    arrays: dict[str, Any] = {
+        f"{part}/{name}": array
+        for part in STATE_PARTS
+        for name, array in getattr(state, part).items()
+    }
+    plain = {"epoch": state.epoch, "best_epoch": state.best_epoch, "log": state.log, "key": key}
+    arrays |= {"best_loss": state.best_loss, "plain": np.array(json.dumps(plain))}
+    write_atomically(folder / CHECKPOINT, lambda stream: np.savez(stream, **arrays))
+    lines = [",".join(state.log[0])] + [",".join(map(str, row.values())) for row in state.log]
+    write_atomically(folder / LOG, lambda stream: stream.write(("\n".join(lines) + "\n").encode()))
+
+
+def load_checkpoint(folder: Path, key: str) -> TrainState:
+    """Read the state of a training.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is of another scenario, network or options.
+    """
+    where = str(folder / CHECKPOINT)
+    try:
+        with np.load(io.BytesIO(Path(where).read_bytes()), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        plain = json.loads(str(arrays["plain"]))
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            "no checkpoint to go on from", where, "leave --resume away, or name its folder by --out"
+        ) from None
+    if plain["key"] != key:
+        raise InputError(
+            "the checkpoint is of another scenario, seed, network or options",
+            where,
+            "give the options that it was begun with",
+        )
+    parts = {
+        part: {
+            name.removeprefix(f"{part}/"): array
+            for name, array in arrays.items()
+            if name.startswith(f"{part}/")
+        }
+        for part in STATE_PARTS
+    }
+    return TrainState(
+        epoch=plain["epoch"],
+        best_epoch=plain["best_epoch"],
+        log=plain["log"],
+        best_loss=arrays["best_loss"],
+        **parts,
+    )

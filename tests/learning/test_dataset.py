@@ -1,0 +1,105 @@
+"""The data set is the scenario's, repeatable, and looks into no future."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raygrid.errors import InputError
+from raygrid.learning.dataset import Dataset, build_dataset, forecast_weather
+from raygrid.learning.features import (
+    FIRST_STEP,
+    STEPS_BEHIND,
+    day_ahead,
+    fit_scaling,
+    make_series,
+    one_step,
+)
+from raygrid.scenario.build import load_case
+from raygrid.scenario.load import load_scenario
+from tests.learning.conftest import SMALL
+
+
+def test_market_days_are_days_of_the_data_set(small_data: Dataset) -> None:
+    """What is forecast is what the market then clears."""
+    case = load_case("ai_tem", agents=10, settings=SMALL)
+    day = 24 * 96 + np.arange(96)
+    flexible = case.population.demand_limit_kw / 2.0
+    load = case.population.fixed_load_kw + flexible
+    np.testing.assert_allclose(small_data.load_kw[:, day], load, rtol=1e-6)
+    np.testing.assert_allclose(
+        small_data.pv_kw[:, day], case.population.generation_limit_kw, rtol=1e-6
+    )
+
+
+def test_the_same_twice_and_another_with_another_seed(small_data: Dataset) -> None:
+    scenario, base_dir = load_scenario("ai_tem", agents=10, settings=SMALL)
+    assert build_dataset(scenario, base_dir).digest() == small_data.digest()
+    scenario, base_dir = load_scenario("ai_tem", agents=10, settings=SMALL, seed=2)
+    assert build_dataset(scenario, base_dir).digest() != small_data.digest()
+
+
+def test_a_scenario_without_history_is_refused() -> None:
+    with pytest.raises(InputError, match="community:history: no history with weather"):
+        build_dataset(*load_scenario("community"))
+
+
+def test_weather_that_does_not_hold_the_history_is_refused() -> None:
+    scenario, base_dir = load_scenario(
+        "ai_tem", settings=["history.start=2016-02-20", "population.pv_share=0.0"]
+    )
+    with pytest.raises(InputError, match="does not hold the history"):
+        build_dataset(scenario, base_dir)
+
+
+def test_forecasts_err_more_later_and_know_no_short_clouds() -> None:
+    days = 200
+    clear = np.full(96 * days, 800.0)
+    ghi = clear * np.tile([0.3, 0.9], 48 * days)
+    found, air = forecast_weather(ghi, clear, np.zeros(96 * days), 1)
+    error = (found / clear - 0.6).reshape(days, 96)
+    assert error.std(axis=0)[:4].mean() == pytest.approx(0.07, abs=0.02)
+    assert error.std(axis=0)[-4:].mean() == pytest.approx(0.2, abs=0.04)
+    assert air.reshape(days, 96)[:, -4:].std() == pytest.approx(2.0, abs=0.4)
+    again, _ = forecast_weather(ghi[:960], clear[:960], np.zeros(960), 1)
+    np.testing.assert_array_equal(again, found[:960])
+
+
+def test_no_window_looks_ahead(small_data: Dataset) -> None:
+    """Change everything from the issue time on: inputs stay, targets do not."""
+    scaling = fit_scaling(small_data)
+    before = make_series(small_data, scaling)
+    day = 25
+    after = make_series(small_data, scaling)
+    for name in ("own", "load_kw", "pv_kw"):
+        getattr(after, name)[:, day * 96 :] += 7.0
+    after.public[day * 96 :] += 7.0
+    for cut, at in ((one_step, day * 96), (day_ahead, day)):
+        one, other = (cut(s, scaling, np.array([at])) for s in (before, after))
+        for name in ("steps", "known", "anchor", "envelope_kw"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert not np.array_equal(one.load_kw, other.load_kw)
+
+
+def test_scaling_looks_at_training_days_only(small_data: Dataset) -> None:
+    load = small_data.load_kw.copy()
+    load[:, 20 * 96 :] *= 50
+    one, other = fit_scaling(small_data), fit_scaling(replace(small_data, load_kw=load))
+    for name, array in one.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def test_window_contents(small_data: Dataset) -> None:
+    scaling = fit_scaling(small_data)
+    series = make_series(small_data, scaling)
+    at = np.array([FIRST_STEP, FIRST_STEP + 50])
+    found = one_step(series, scaling, at)
+    assert found.steps.shape[:3] == (10, 2, STEPS_BEHIND)
+    np.testing.assert_array_equal(found.steps[:, 1, :, 0], series.own[:, at[1] - 24 : at[1], 0])
+    np.testing.assert_array_equal(found.load_kw[:, :, 0], small_data.load_kw[:, at])
+    whole = day_ahead(series, scaling, np.array([8]))
+    np.testing.assert_array_equal(whole.steps[:, 0, :, 4], series.own[:, 96:192, 0])
+    dark = whole.envelope_kw == 0
+    assert whole.pv_kw[dark].max() < 0.02 * small_data.pv_rating_kw.max()

@@ -1,0 +1,267 @@
+"""Networks: numpy's forecasts are torch's, training is repeatable, and weights must fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raygrid.errors import InputError
+from raygrid.learning.dataset import Dataset
+from raygrid.learning.features import fit_scaling, make_series, one_step
+from raygrid.learning.inference import (
+    Forecaster,
+    by_model,
+    load_forecaster,
+    run_windows,
+    save_forecaster,
+    scales_of,
+    windows_of,
+)
+from raygrid.learning.network import (
+    ARCHITECTURES,
+    LEVELS,
+    NetworkSpec,
+    Scales,
+    forecasts,
+    initial_weights,
+    raw_outputs,
+)
+
+pytestmark = pytest.mark.optional
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'raygrid[learn]'")
+
+torch.set_num_threads(1)
+
+SMALL_NET = {"width": 8, "heads": 2, "embedding": 2}
+
+
+def options(**changes: Any) -> Any:
+    from raygrid.learning.training import TrainOptions
+
+    few = {"epochs": 2, "batches_per_epoch": 5, "times_per_batch": 4, "validation_stride": 48}
+    return TrainOptions(**(few | changes))
+
+
+def random_forecaster(data: Dataset, spec: NetworkSpec, models: int) -> Forecaster:
+    """Weights that are far from where training starts."""
+    n = len(data.prosumer_id)
+    weights = initial_weights(spec, models, n // models, 3)
+    random = np.random.default_rng(4)
+    weights = {
+        k: v + 0.2 * random.standard_normal(v.shape).astype("f4") for k, v in weights.items()
+    }
+    facts = {"scenario": data.name, "data": data.digest(), "levels": list(LEVELS)}
+    return Forecaster(spec, weights, fit_scaling(data), data.prosumer_id, facts)
+
+
+@pytest.mark.parametrize("task", ["step", "day"])
+@pytest.mark.parametrize("models", [1, 10])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_numpy_forecasts_what_torch_does(
+    small_data: Dataset, architecture: str, models: int, task: str
+) -> None:
+    from raygrid.learning.training import _torch_ops
+
+    spec = NetworkSpec(architecture=architecture, task=task, **SMALL_NET)
+    forecaster = random_forecaster(small_data, spec, models)
+    cut, earliest = windows_of(spec)
+    windows = cut(forecaster.series(small_data), forecaster.scaling, np.array([earliest, 20]))
+    ours = run_windows(forecaster, windows)
+    rows = by_model(windows, models)
+    weights = {k: torch.tensor(v) for k, v in forecaster.weights.items()}
+    ops = _torch_ops()
+    arrays = [torch.tensor(a) for a in (rows.steps, rows.known, rows.anchor)]
+    raw = raw_outputs(weights, spec, arrays[0], arrays[1], ops)
+    scales = scales_of(forecaster.scaling, rows, models)
+    on_torch = Scales(*(torch.tensor(np.ascontiguousarray(v)) for v in vars(scales).values()))
+    expected, quantiles = forecasts(raw, arrays[2], on_torch, ops)
+    expected = expected.numpy().reshape(ours.expected.shape)
+    quantiles = quantiles.numpy().reshape(ours.quantiles.shape)
+    np.testing.assert_allclose(ours.expected[..., 2], expected[..., 2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        ours.quantiles[..., :2, :], np.maximum(quantiles[..., :2, :], 0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_shared_weights_and_their_copies_forecast_the_same(small_data: Dataset) -> None:
+    """N models of one prosumer each, all alike, are one model of N prosumers."""
+    spec = NetworkSpec(**SMALL_NET)
+    one = random_forecaster(small_data, spec, 1)
+    copies = {k: np.repeat(v, 10, axis=0) for k, v in one.weights.items()}
+    copies["embedding"] = one.weights["embedding"].reshape(10, 1, -1)
+    many = replace(one, weights=copies)
+    series = one.series(small_data)
+    at = np.array([100, 700, 1234])
+    for name in ("expected", "quantiles"):
+        ours, theirs = (getattr(f.forecast(series, at), name) for f in (one, many))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_forecasts_are_possible_powers(small_data: Dataset) -> None:
+    forecaster = random_forecaster(small_data, NetworkSpec(**SMALL_NET), 1)
+    found = forecaster.forecast(forecaster.series(small_data), np.arange(500, 700))
+    assert (np.diff(found.quantiles, axis=-1) >= 0).all()
+    assert (found.expected[..., :2] >= 0).all()
+    without = small_data.pv_rating_kw == 0
+    assert (found.quantiles[without][..., 1, :] == 0).all()
+    night = small_data.weather.clear_ghi_w_per_m2[500:700] == 0
+    assert (found.expected[:, night][..., 1] == 0).all()
+
+
+def test_quantile_loss_by_hand(small_data: Dataset) -> None:
+    """A forecast at its anchor: the loss of load is that of persistence, worked out here."""
+    from raygrid.learning.training import Trainer
+
+    spec = NetworkSpec(**SMALL_NET)
+    data = small_data.rows(np.flatnonzero(small_data.pv_rating_kw == 0)[:1])
+    scaling = fit_scaling(data)
+    series = make_series(data, scaling)
+    weights = {k: v * 0 for k, v in initial_weights(spec, 1, 1, 1).items()}
+    weights["head2.b"].reshape(-1, 1 + len(LEVELS))[:, 1:] = -40.0  # all quantiles alike
+    weights["head2.b"].reshape(-1, 1 + len(LEVELS))[:, 1 + LEVELS.index(0.5)] = 0.0
+    steps = np.array([200, 201, 333])
+    trainer = Trainer(spec, series, scaling, steps, steps, options())
+    tensors = {k: torch.tensor(v) for k, v in weights.items()}
+    loss = float(trainer.loss(tensors, one_step(series, scaling, steps))[0])
+    change = (series.own[0, steps, 0] - series.own[0, steps - 1, 0]) * scaling.load_std_kw[0]
+    load, net = change / scaling.load_std_kw[0], -change / scaling.net_std_kw[0]
+    levels = np.array(LEVELS)
+    by_hand = 0.0
+    for error in (load, net):
+        pinball = np.maximum(levels * error[:, None], (levels - 1) * error[:, None]).mean(axis=1)
+        by_hand += (np.abs(error) + pinball + 0.5 * error**2).mean() / 3
+    assert loss == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize("way", ["shared", "own", "federated"])
+def test_training_learns_and_is_repeatable(small_data: Dataset, way: str) -> None:
+    from raygrid.learning.training import train
+
+    spec = NetworkSpec(**SMALL_NET)
+    one, other = (train(small_data, spec, options(way=way)) for _ in range(2))
+    assert one.log[-1]["validation_loss"] < one.log[0]["validation_loss"]
+    for name, array in one.forecaster.weights.items():
+        np.testing.assert_array_equal(array, other.forecaster.weights[name])
+    assert len(one.forecaster.weights["norm"]) == (10 if way == "own" else 1)
+
+
+def test_own_weights_are_those_of_training_alone(small_data: Dataset) -> None:
+    """One batch of ten models learns what each would learn by itself."""
+    from raygrid.learning.training import train
+
+    spec = NetworkSpec(**SMALL_NET)
+    together = train(small_data, spec, options(way="own")).forecaster
+    alone = train(small_data.rows(np.array([0])), spec, options(way="own")).forecaster
+    for name in ("head2.w", "conv.w", "layer0.qkv.w"):
+        np.testing.assert_allclose(
+            together.weights[name][0], alone.weights[name][0], rtol=1e-3, atol=2e-4
+        )
+
+
+def test_a_broken_off_training_goes_on_as_if_it_had_not(
+    small_data: Dataset, tmp_path: Path
+) -> None:
+    from raygrid.learning.training import CHECKPOINT, LOG, load_checkpoint, train
+
+    spec = NetworkSpec(**SMALL_NET)
+    whole = train(small_data, spec, options())
+
+    class StopError(Exception):
+        pass
+
+    def stop(_: str) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train(small_data, spec, options(), folder=tmp_path, tell=stop)
+    resumed = train(small_data, spec, options(), folder=tmp_path, resume=True)
+    for name, array in whole.forecaster.weights.items():
+        np.testing.assert_array_equal(array, resumed.forecaster.weights[name])
+    assert (tmp_path / LOG).read_text().startswith("epoch,seconds,train_loss,validation_loss\n1,")
+    with pytest.raises(InputError, match="of another scenario, seed"):
+        train(small_data, spec, options(seed=9), folder=tmp_path, resume=True)
+    (tmp_path / CHECKPOINT).write_bytes(b"no zip")
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        load_checkpoint(tmp_path, "")
+
+
+def test_nan_stops_training_and_keeps_the_last_good_weights(
+    small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raygrid.learning import training
+
+    spec = NetworkSpec(**SMALL_NET)
+    good = training.train(small_data, spec, options(epochs=1))
+    plain = training.Trainer.epoch
+
+    def epoch(self: Any, state: Any, total: int) -> float:
+        if state.epoch < 1:
+            return plain(self, state, 1)
+        state.weights = {k: v * np.nan for k, v in state.weights.items()}
+        weights = {k: torch.tensor(v) for k, v in state.weights.items()}
+        return float(self.loss(weights, one_step(self.series, self.scaling, self.train[:2])).mean())
+
+    monkeypatch.setattr(training.Trainer, "epoch", epoch)
+    broken = training.train(small_data, spec, options(epochs=5))
+    assert broken.status == "diverged"
+    for name, array in good.forecaster.weights.items():
+        np.testing.assert_array_equal(array, broken.forecaster.weights[name])
+
+
+def test_where_a_prosumer_is_hosted_makes_no_difference(small_data: Dataset) -> None:
+    """Federated averaging over one host of ten is that over three hosts of four, three, three."""
+    from raygrid.learning.federated import FederatedState, LocalHost, federated_epoch
+    from raygrid.learning.training import part_of
+
+    spec = NetworkSpec(**SMALL_NET)
+    found = []
+    for parts in ([np.arange(10)], np.array_split(np.arange(10), 3)):
+        hosts = []
+        for rows in parts:
+            data = small_data.rows(rows)
+            scaling = fit_scaling(data)
+            series = make_series(data, scaling)
+            steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
+            hosts.append(LocalHost(spec, series, scaling, *steps, options()))
+        state = FederatedState(initial_weights(spec, 1, 10, 1))
+        federated_epoch(state, hosts, 0, 2)
+        found.append(state.weights)
+    for name, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_only_weights_travel(small_data: Dataset) -> None:
+    """What a host sends has the shape of the weights, whoever and how many it holds."""
+    from raygrid.learning.federated import LocalHost
+    from raygrid.learning.training import part_of
+
+    spec = NetworkSpec(**SMALL_NET)
+    scaling = fit_scaling(small_data)
+    steps = part_of(small_data, spec, "train"), part_of(small_data, spec, "validation")
+    host = LocalHost(spec, make_series(small_data, scaling), scaling, *steps, options())
+    weights = initial_weights(spec, 1, 10, 1)
+    weights.pop("embedding")
+    update = host.round(weights, 0, 5)
+    assert {k: v.shape for k, v in update.sums.items()} == {k: v.shape for k, v in weights.items()}
+
+
+def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:
+    forecaster = random_forecaster(small_data, NetworkSpec(**SMALL_NET), 1)
+    folder = save_forecaster(tmp_path / "weights", forecaster)
+    found = load_forecaster(folder, small_data)
+    at = np.array([700, 800])
+    np.testing.assert_array_equal(
+        found.forecast(found.series(small_data), at).expected,
+        forecaster.forecast(forecaster.series(small_data), at).expected,
+    )
+    with pytest.raises(InputError, match="knows 10 prosumers"):
+        load_forecaster(folder, small_data.rows(np.arange(4)))
+    changed = replace(small_data, load_kw=small_data.load_kw * 2)
+    with pytest.raises(InputError, match="trained on other data"):
+        load_forecaster(folder, changed)
+    with pytest.raises(InputError, match="is before the first that has its past"):
+        found.forecast(found.series(small_data), np.array([3]))
