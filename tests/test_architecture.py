@@ -15,18 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(p for name in ("raygrid", "actors") for p in (ROOT / name).rglob("*.py"))
 
-HEAVY = {"cvxpy", "matplotlib", "pandapower", "pandas", "pvlib", "simbench"}
-HEAVY |= {"sklearn", "torch", "web3"}
-    "cvxpy",
-    "matplotlib",
-    "pandapower",
-    "pandas",
-    "pvlib",
-    "simbench",
-    "sklearn",
-    "torch",
-    "web3",
-}
+HEAVY = {"cvxpy", "matplotlib", "pandapower", "pandas", "pvlib", "simbench", "torch", "web3"}
+HEAVY |= {"sklearn"}
 """Libraries too slow or too large to load before they are needed."""
 
 MAX_LINES = 500
