@@ -24,6 +24,7 @@ from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, CHAIN, OUT, SETTINGS
 from raygrid.commands.settlement import audit, settle
 from raygrid.commands.study import study
+from raygrid.commands.train import train
 from raygrid.errors import ExitCode, InputError, RaygridError
 
 
@@ -327,5 +328,5 @@ def reproduce_thesis(address: str | None, actors: str, out: Path, quiet: bool) -
 
 # --- commands with a module of their own -----------------------------------------------------
 
-for command in (submit, jobs, study, settle, audit, benchmark):
+for command in (submit, jobs, study, settle, audit, benchmark, train):
     cli.add_command(command)

@@ -1,0 +1,168 @@
+"""`raygrid train`: forecasters learn from a scenario's history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raygrid.commands.options import OUT, SETTINGS
+from raygrid.errors import EndedShortError, InputError
+
+if TYPE_CHECKING:
+    from raygrid.learning.dataset import Dataset
+
+TASK = click.option(
+    "--task",
+    type=click.Choice(["step", "day"]),
+    default="step",
+    show_default=True,
+    help="One step ahead from 24 steps behind, or the day ahead from its midnight.",
+)
+EPOCHS = click.option("--epochs", type=click.IntRange(1, 10_000), default=30, show_default=True)
+READINGS = click.option(
+    "--data",
+    "readings",
+    type=click.Path(path_type=Path),
+    help="Measured series in place of the scenario's: time, prosumer_id, load_kw, pv_kw.",
+)
+
+
+@click.group()
+def train() -> None:
+    """Let prosumers learn (needs the extra 'learn')."""
+
+
+@train.command()
+@click.argument("scenario")
+@TASK
+@click.option(
+    "--way",
+    type=click.Choice(["own", "shared", "federated"]),
+    default="shared",
+    show_default=True,
+    help="Weights of each prosumer's own, the same for all, or averaged over hosts.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@EPOCHS
+@READINGS
+@OUT
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
+@SETTINGS
+def forecaster(
+    scenario: str,
+    task: str,
+    way: str,
+    seed: int,
+    epochs: int,
+    readings: Path | None,
+    out: Path,
+    resume: bool,
+    settings: tuple[str, ...],
+) -> None:
+    """Train the forecaster of SCENARIO's prosumers (AI-TEM's CNN-Transformer).
+
+    Writes weights with a manifest, a checkpoint and a log into OUT/SCENARIO/forecaster-*; the
+    last line printed is that folder.
+    """
+    from raygrid.learning.inference import save_forecaster
+    from raygrid.learning.network import NetworkSpec
+    from raygrid.learning.training import TrainOptions
+    from raygrid.learning.training import train as run_training
+
+    data = _dataset(scenario, settings, readings)
+    folder = _folder(out / data.name / f"forecaster-{task}-{way}-{seed}")
+    options = TrainOptions(way=way, seed=seed, epochs=epochs)
+    done = run_training(
+        data,
+        NetworkSpec(task=task),
+        options,
+        folder=folder,
+        resume=resume,
+        tell=lambda line: click.echo(line, err=True),
+    )
+    if not done.log:
+        raise EndedShortError("the first epoch's loss was not a number; no weights were kept")
+    save_forecaster(folder, done.forecaster)
+    click.echo(folder)
+    if done.status == "diverged":
+        raise EndedShortError(
+            f"a loss was not a number after epoch {done.log[-1]['epoch']:.0f}; "
+            f"{folder} holds the last good weights"
+        )
+
+
+@train.command()
+@click.argument("scenario")
+@TASK
+@click.option("--models", help="Comma-separated; default all of them.")
+@click.option("--seeds", default="1,2,3", show_default=True, help="Comma-separated.")
+@EPOCHS
+@READINGS
+@OUT
+@SETTINGS
+def compare(
+    scenario: str,
+    task: str,
+    models: str | None,
+    seeds: str,
+    epochs: int,
+    readings: Path | None,
+    out: Path,
+    settings: tuple[str, ...],
+) -> None:
+    """Train and score forecasters side by side on SCENARIO's test days (AI-TEM, Table III).
+
+    A forecaster and seed that the folder holds already is not trained again.
+    """
+    from raygrid.learning.baselines import TREES
+    from raygrid.learning.comparison import MODELS, markdown, summary_rows
+    from raygrid.learning.comparison import compare as run_comparison
+    from raygrid.scenario.config import CommunityPopulation
+    from raygrid.scenario.load import load_scenario
+
+    data = _dataset(scenario, settings, readings)
+    population = load_scenario(scenario, settings=settings)[0].population
+    turns = isinstance(population, CommunityPopulation) and population.distinct
+    kinds = len(population.household_shapes) if turns and readings is None else 1
+    folder = _folder(out / data.name / "forecasters")
+    every = [m for m in MODELS if task == "step" or m not in TREES]
+    try:
+        chosen_seeds = [int(s) for s in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"{seeds!r} are no seeds", "--seeds", "write e.g. 1,2,3") from None
+    found = run_comparison(
+        data,
+        folder,
+        models=models.split(",") if models else every,
+        seeds=chosen_seeds,
+        task=task,
+        epochs=epochs,
+        tell=lambda line: click.echo(line, err=True),
+    )
+    text = markdown(summary_rows(found), found, kinds)
+    (folder / f"{task}.md").write_text(text, encoding="utf-8")
+    click.echo(text)
+    click.echo(folder)
+
+
+def _dataset(scenario: str, settings: tuple[str, ...], readings: Path | None) -> Dataset:
+    """The data of a scenario; says what was mended."""
+    from raygrid.learning.dataset import build_dataset
+    from raygrid.learning.training import require_torch
+    from raygrid.scenario.load import load_scenario
+
+    require_torch()
+    data = build_dataset(*load_scenario(scenario, settings=settings), readings)
+    for line in data.report.lines():
+        click.echo(line, err=True)
+    return data
+
+
+def _folder(folder: Path) -> Path:
+    from raygrid.results.folder import check_writable
+
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
