@@ -355,11 +355,11 @@ class Settings(SuiteSettings):
         Penalties that it is tried with beside its own.
     """
 
-    houses: tuple[PositiveInt, ...] = (10, 30)
-    community: PositiveInt = 300
+    houses: tuple[PositiveInt, ...] = (10, 20)
+    community: PositiveInt = 100
     repeats: PositiveInt = 3
     pycity_python: Path = Path(".peers/bin/python")
-    pycity_rhos: tuple[PositiveFloat, ...] = (0.5, 8.0)
+    pycity_rhos: tuple[PositiveFloat, ...] = (4.0, 8.0)
 
 
 QUICK = Settings(houses=(3,), community=10, repeats=1, pycity_rhos=())

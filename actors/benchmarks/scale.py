@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints
 
 from actors.benchmarks.common import (
     GIB,
@@ -173,8 +173,8 @@ class Settings(SuiteSettings):
         Placement.
     repeats : int
         Clearings of each case of at most `REPEATED_UP_TO` values.
-    central : int
-        Prosumers of the central solves; 0 leaves them out.
+    central : dict
+        Prosumers of the central solves by scenario; none where it is empty.
     """
 
     cases: dict[CaseText, tuple[PositiveInt, ...]] = Field(
@@ -187,10 +187,10 @@ class Settings(SuiteSettings):
     )
     actors: str = "auto"
     repeats: PositiveInt = 3
-    central: NonNegativeInt = 2000
+    central: dict[str, PositiveInt] = Field(default={"thesis14": 2000, "community": 2000})
 
 
-QUICK = Settings(cases={"thesis14/24": (100, 1000), "community/96": (100,)}, repeats=1, central=0)
+QUICK = Settings(cases={"thesis14/24": (100, 1000), "community/96": (100,)}, repeats=1, central={})
 
 
 def run(report: Report, settings: Settings) -> None:
@@ -207,13 +207,12 @@ def run(report: Report, settings: Settings) -> None:
     report.table("Fits", ("scenario", "periods"), [fit(rows) for rows in groups if len(rows) > 1])
     targets = [target for rows in groups for target in targets_of(rows)]
     if settings.central:
-        names = dict.fromkeys(row["scenario"] for row in table.rows)
         solves = report.table("Beside the central optimum", ("scenario", "prosumers"))
-        for name in names:
-            solves.add(central_row(name, settings.central))
+        for name, agents in settings.central.items():
+            solves.add(central_row(name, agents))
         targets += [
             Target(
-                f"{row['scenario']}, {settings.central} prosumers: gap to the central optimum [%]",
+                f"{row['scenario']}, {row['prosumers']} prosumers: gap to the central optimum [%]",
                 row["gap_percent"],
                 at_most=0.01,
             )

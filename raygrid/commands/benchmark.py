@@ -65,9 +65,10 @@ def benchmark(
 ) -> int:
     """Run benchmark suites, each into a JSON file and a page.
 
-    SUITE is a name of --list, or 'all'; with --compare it may be a JSON file of an earlier run,
-    which then is not repeated. A suite that is interrupted leaves what it had measured in
-    SUITE.partial.json. Figures that were not reached are in the tables; they are no error.
+    SUITE is a name of --list, or 'all', which leaves out 'processes'; with --compare it may be a
+    JSON file of an earlier run, which then is not repeated. A suite that is interrupted leaves
+    what it had measured in SUITE.partial.json. Figures that were not reached are in the tables;
+    they are no error.
     """
     from actors.benchmarks.runner import BenchmarkOptions, resolve, run_suite, settings_of
     from raygrid.results import benchmark as documents
