@@ -145,7 +145,8 @@ def test_the_operator_sees_sums_alone(case: Case, options: ClearingOptions) -> N
 def test_read_only_arrays_are_taken(case: Case, options: ClearingOptions) -> None:
     """What comes from the object store or a channel cannot be written to."""
     frozen = case.population.take(slice(None))
-    for array in vars(frozen).values():
+    arrays = [value for value in vars(frozen).values() if isinstance(value, np.ndarray)]
+    for array in arrays:
         array.flags.writeable = False
     host = ProsumerActor()
     host.load(replace(host_data(case), prosumers=GivenPart(frozen)))
@@ -154,7 +155,7 @@ def test_read_only_arrays_are_taken(case: Case, options: ClearingOptions) -> Non
     duals = np.tile(pi, (len(buses), 1))
     duals.flags.writeable = False
     assert host.step(PriceMessage(0, duals, options.rho, 1.0)).iteration == 0
-    for array in vars(frozen).values():
+    for array in arrays:
         array.flags.writeable = True
 
 
