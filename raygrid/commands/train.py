@@ -124,8 +124,9 @@ def compare(
 
     data = _dataset(scenario, settings, readings)
     population = load_scenario(scenario, settings=settings)[0].population
-    turns = isinstance(population, CommunityPopulation) and population.distinct
-    kinds = len(population.household_shapes) if turns and readings is None else 1
+    kinds = 1
+    if isinstance(population, CommunityPopulation) and population.distinct and readings is None:
+        kinds = len(population.household_shapes)
     folder = _folder(out / data.name / "forecasters")
     every = [m for m in MODELS if task == "step" or m not in TREES]
     try:
