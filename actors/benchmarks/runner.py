@@ -29,6 +29,7 @@ SUITES = (
     "stragglers",
     "convergence",
     "scale",
+    "town",
     "settlement",
     "processes",
 )

@@ -44,7 +44,7 @@ class TreeProjection:
         self._weight: IntArray = quantise(weight)[rows.tree.order]
 
     def project(self, phat_bus_kw: FloatArray) -> ProjectionResult:
-        """Project all periods.
+        """Project all periods: (4-6) on a tree.
 
         Parameters
         ----------
