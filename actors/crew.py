@@ -189,7 +189,7 @@ class Crew:
         return _ask(self.hosts, method, *arguments)
 
     def ask_everybody(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of every host and of the operator; its answer comes last."""
+        """Call a method of every host and of the network operator; its answer comes last."""
         return _ask([*self.hosts, self.operator], method, *arguments)
 
     def start(

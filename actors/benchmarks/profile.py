@@ -21,7 +21,7 @@ from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
 from actors.session import Session, clearing_options
 from actors.stages import Stage
-from raygrid.errors import EndedShortError
+from raygrid.errors import EndedShortError, InputError
 from raygrid.market.clearing import ClearingOptions
 from raygrid.results.benchmark import Report, Spread, Target
 from raygrid.scenario.build import draft_case
@@ -141,6 +141,12 @@ def run(report: Report, settings: Settings) -> None:
                     "prosumers": len(market.case.community),
                     "actors": market.placement.n_hosts,
                 }
+                if market.placement.feeders:
+                    raise InputError(
+                        "feeder operators stand between hosts and operator, and note no stages",
+                        case,
+                        "take a network that does without them",
+                    )
                 options = clearing_options(scenario)
                 table.add({**facts, **measure(market, options, settings.repeats)})
     report.targets(
