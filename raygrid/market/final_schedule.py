@@ -11,13 +11,9 @@ from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
 from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.active_set import SOLVED, STALLED, solve_limits
+from raygrid.market.bands import INSIDE, OUTSIDE, widened
 from raygrid.market.projection import RowFault
-
-INSIDE = 1e-9
-"""Relative distance kept to a limit, so that rounding does not break it."""
-OUTSIDE = 1e-7
-"""Relative violation granted where no schedule within the limits exists; a tenth of what
-counts as a violation."""
+from raygrid.market.tree_final import Rooms, tree_final
 
 
 class FinalStatus(StrEnum):
@@ -91,7 +87,9 @@ def final_schedule(
     if (up_kw < 0).any() or (down_kw < 0).any():
         raise ValueError("headrooms must not be negative")
     if isinstance(rows, TreeRows):
-        rows = rows.dense()
+        free = np.zeros_like(p_bus_kw)
+        rooms = Rooms(p_bus_kw, up_kw, down_kw, up_kw, down_kw, free, free)
+        return _of_tree(rows, bus_weight, rooms, row_price)
     delta = np.zeros_like(p_bus_kw)
     faults: list[RowFault] = []
     for t in range(p_bus_kw.shape[1]):
@@ -148,7 +146,9 @@ def cheapest_schedule(
     from scipy.optimize import linprog
 
     if isinstance(rows, TreeRows):
-        rows = rows.dense()
+        none = np.zeros_like(p_bus_kw)
+        rooms = Rooms(p_bus_kw, none, none, up_kw, down_kw, up_price, down_price)
+        return _of_tree(rows, np.ones(len(p_bus_kw)), rooms, None)
     delta = np.zeros_like(p_bus_kw)
     faults: list[RowFault] = []
     n_buses = len(p_bus_kw)
@@ -157,7 +157,7 @@ def cheapest_schedule(
         prices = np.concatenate([up_price[:, t], -down_price[:, t]])
         # A kW more of movement outweighs every difference between prices.
         weight = 1.0 + 4.0 * float(np.abs(prices).max(initial=0.0))
-        lower, upper = _widened(rows.lower[:, t], rows.upper[:, t], -INSIDE)
+        lower, upper = widened(rows.lower[:, t], rows.upper[:, t], -INSIDE)
         flow = rows.matrix @ p
         both = np.hstack([rows.matrix, -rows.matrix])
         finite_up, finite_low = np.isfinite(upper), np.isfinite(lower)
@@ -180,25 +180,25 @@ def cheapest_schedule(
     return FinalSchedule(status, delta, tuple(faults))
 
 
+def _of_tree(
+    rows: TreeRows, bus_weight: FloatArray, rooms: Rooms, row_price: FloatArray | None
+) -> FinalSchedule:
+    delta, faults = tree_final(rows, bus_weight, rooms, row_price)
+    status = FinalStatus.INFEASIBLE if faults else FinalStatus.OK
+    return FinalSchedule(status, delta, faults)
+
+
 def _bands(
     lower: FloatArray, upper: FloatArray, price: FloatArray | None
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Bounds to try, the best first: priced limits met, within all limits, a hair outside."""
-    inside = _widened(lower, upper, -INSIDE)
-    bands = [inside, _widened(lower, upper, OUTSIDE)]
+    inside = widened(lower, upper, -INSIDE)
+    bands = [inside, widened(lower, upper, OUTSIDE)]
     if price is not None and price.any():
         low, high = inside
         met = np.where(price > 0, high, low), np.where(price < 0, low, high)
         bands.insert(0, met)
     return bands
-
-
-def _widened(lower: FloatArray, upper: FloatArray, margin: float) -> tuple[FloatArray, FloatArray]:
-    """Bounds moved outwards by a relative margin; a band too narrow to shrink stays."""
-    low = lower - margin * np.abs(np.where(np.isfinite(lower), lower, 0.0))
-    high = upper + margin * np.abs(np.where(np.isfinite(upper), upper, 0.0))
-    narrow = low > high
-    return np.where(narrow, lower, low), np.where(narrow, upper, high)
 
 
 def _one_period(

@@ -15,6 +15,9 @@ import numpy as np
 from raygrid.arrays import QUANTUM, BoolArray, FloatArray, IntArray
 from raygrid.prosumer.compiled import compiled, inner
 
+LEAST = 1e-300
+"""Prices of knots keep this distance to 0, so that sorting leaves each on its side."""
+
 _TIGHT = 1e-10
 """Violation, relative to the size of the numbers, that counts as none where nobody can move."""
 
@@ -129,7 +132,8 @@ def _merge(
 def climb(
     item_parent: IntArray, item_comp: IntArray, value: FloatArray,
     child_first: IntArray, child: IntArray, given: BoolArray, base: IntArray,
-    lower: FloatArray, upper: FloatArray, start: IntArray,
+    lower: FloatArray, upper: FloatArray, second_lower: FloatArray, second_upper: FloatArray,
+    start: IntArray,
     own_first: IntArray, own: IntArray, own_price: FloatArray, own_fall: IntArray,
     q: FloatArray, d: IntArray, begin: IntArray, mid: IntArray, end: IntArray,
     weight: IntArray, size: FloatArray, reach: FloatArray, leave: FloatArray, fault: IntArray,
@@ -150,12 +154,15 @@ def climb(
         Own weight of each component, without that of knots.
     lower, upper : (C, T) float64
         Limits of the line above; infinite where there is none.
+    second_lower, second_upper : (C, T) float64
+        Wider limits, taken where the first cannot be kept.
     start : (C,) int64
         First place of each component's knots, kept free for the cut.
     own_first, own : (C + 1,), (J,) int64
         Rows of the next two arrays that belong to each component.
     own_price, own_fall : (R, T, k)
-        Knots in ascending order, the first half left of 0; those that fall by 0 are none.
+        Knots in ascending order, the first half left of 0 and the others right of it, by
+        `LEAST` or more; those that fall by 0 are none.
     q, d : (T, cap)
         Prices and weights of knots.
     begin, mid, end, weight, size : (C, T)
@@ -217,44 +224,55 @@ def climb(
                         for j in range(at):
                             q[t, first + j], d[t, first + j] = q1[j], d1[j]
                     centre, stop = first + n_left, first + at
-                # Cut at the limits.
-                high, low, v = upper[c, t], lower[c, t], value[i, t]
-                if high < np.inf:
-                    largest = max(largest, abs(high))
-                if low > -np.inf:
-                    largest = max(largest, abs(low))
-                reach[c, t], leave[c, t], fault[c, t] = -np.inf, np.inf, 0
-                if high < np.inf:
-                    price, j, s, missed = _fall(q[t], d[t], first, centre, stop, v, w, high)
-                    if missed > _TIGHT * largest:
-                        fault[c, t] = 1
-                    elif missed > 0.0 or (price > -np.inf and low >= high):
-                        # Flat at the limit, or held there: one value whatever the price.
-                        reach[c, t], v, w = price, high, 0 * w
-                        stop = centre = first
-                        if low >= high and price > -np.inf:
+                # Cut at the limits, at the second ones where the first are out of reach.
+                v = value[i, t]
+                for attempt in range(2):
+                    high = second_upper[c, t] if attempt else upper[c, t]
+                    low = second_lower[c, t] if attempt else lower[c, t]
+                    if high < np.inf:
+                        largest = max(largest, abs(high))
+                    if low > -np.inf:
+                        largest = max(largest, abs(low))
+                    reach[c, t], leave[c, t], fault[c, t] = -np.inf, np.inf, 0
+                    if high < np.inf:
+                        price, j, s, missed = _fall(q[t], d[t], first, centre, stop, v, w, high)
+                        if missed > _TIGHT * largest:
+                            fault[c, t] = 1
+                        elif missed > 0.0 or (price > -np.inf and low >= high):
+                            # Flat at the limit, or held there: one value whatever the price.
+                            reach[c, t], v, w = price, high, 0 * w
+                            stop = centre = first
+                            if low >= high and price > -np.inf:
+                                leave[c, t] = price
+                        elif price > -np.inf:
+                            reach[c, t] = price
+                            first = j - 1
+                            if v > high:
+                                v, w = high, 0 * w
+                                centre, price = first, max(price, LEAST)
+                            else:
+                                price = min(price, -LEAST)
+                            q[t, first], d[t, first] = price, s
+                    if low > -np.inf and fault[c, t] == 0:
+                        price, j, s, missed = _rise(q[t], d[t], first, centre, stop, v, w, low)
+                        if missed > _TIGHT * largest:
+                            fault[c, t] = -1
+                        elif missed > 0.0 or (
+                            price < np.inf and (low >= high or price <= reach[c, t])
+                        ):
+                            leave[c, t], v, w = max(price, reach[c, t]), low, 0 * w
+                            stop = centre = first
+                        elif price < np.inf:
                             leave[c, t] = price
-                    elif price > -np.inf:
-                        reach[c, t] = price
-                        if v > high:
-                            v, w = high, 0 * w
-                            centre = j - 1
-                        first = j - 1
-                        q[t, first], d[t, first] = price, s
-                if low > -np.inf and fault[c, t] == 0:
-                    price, j, s, missed = _rise(q[t], d[t], first, centre, stop, v, w, low)
-                    if missed > _TIGHT * largest:
-                        fault[c, t] = -1
-                    elif missed > 0.0 or (price < np.inf and (low >= high or price <= reach[c, t])):
-                        leave[c, t], v, w = max(price, reach[c, t]), low, 0 * w
-                        stop = centre = first
-                    elif price < np.inf:
-                        leave[c, t] = price
-                        q[t, j], d[t, j] = price, -s
-                        stop = j + 1
-                        if v < low:
-                            v, w = low, 0 * w
-                            centre = stop
+                            stop = j + 1
+                            if v < low:
+                                v, w = low, 0 * w
+                                centre, price = stop, min(price, -LEAST)
+                            else:
+                                price = max(price, LEAST)
+                            q[t, j], d[t, j] = price, -s
+                    if fault[c, t] == 0:
+                        break
                 if fault[c, t] != 0:
                     v, w = high if fault[c, t] > 0 else low, 0 * w
                     stop = centre = first

@@ -49,6 +49,30 @@ class Injections:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Limits of the net injection below each component's line, and wider ones to fall back on.
+
+    Attributes
+    ----------
+    lower, upper : (C, T) float64
+        Limits [kW]; infinite where there is none.
+    second_lower, second_upper : (C, T) float64
+        Limits where the first cannot be kept [kW].
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    second_lower: FloatArray
+    second_upper: FloatArray
+
+    @property
+    def bounds(self) -> tuple[FloatArray, ...]:
+        """The four arrays, laid out for compiled code."""
+        every = (self.lower, self.upper, self.second_lower, self.second_upper)
+        return tuple(np.ascontiguousarray(limit) for limit in every)
+
+
+@dataclass(frozen=True)
 class Responses:
     """What some subtrees tell the part above them: their net injection for every price.
 
@@ -163,11 +187,17 @@ class TreeSolver:
                 ends[above_list[c]] = max(ends[above_list[c]], ends[c])
         self._end = np.array(ends, dtype=np.int64)
         self._closed: IntArray = np.searchsorted(np.sort(self._end), np.arange(n_comps), "right")
-        self._lower: FloatArray = np.ascontiguousarray(part.lower[self._comp_top])
-        self._upper: FloatArray = np.ascontiguousarray(part.upper[self._comp_top])
-        self._row: IntArray = part.row[self._comp_top]
+        lower, upper = part.lower[self._comp_top], part.upper[self._comp_top]
+        self.limits = Limits(lower, upper, lower, upper)
+        self.row: IntArray = part.row[self._comp_top]
+        self.sign: FloatArray = part.sign[self._comp_top]
 
-    def climb(self, injections: Injections, given: Responses | None = None) -> Climbed:
+    def climb(
+        self,
+        injections: Injections,
+        given: Responses | None = None,
+        limits: Limits | None = None,
+    ) -> Climbed:
         """Pass up: the functions of all subtrees.
 
         Parameters
@@ -176,6 +206,8 @@ class TreeSolver:
             Of the part's own nodes; ports have none.
         given : Responses, optional
             Functions of the parts at the ports.
+        limits : Limits, optional
+            Others than the part's own.
 
         Returns
         -------
@@ -208,10 +240,11 @@ class TreeSolver:
                 comps, answers.left, answers.count, answers.price, answers.fall, start,
                 q, d, begin, mid, end,
             )  # fmt: skip
+        own_limits = self.limits if limits is None else limits
         climb(
             self._item_parent, self._item_comp, value,
             self._child_first, self._child, self._given, base,
-            self._lower, self._upper, start,
+            *own_limits.bounds, start,
             own_first, own, injections.price, injections.fall,
             q, d, begin, mid, end, weight, size, reach, leave, fault,
         )  # fmt: skip
@@ -276,9 +309,8 @@ class TreeSolver:
         """
         above = price_kw[np.maximum(self._above, 0)]
         above[self._tops] = above_kw
-        has = self._row >= 0
-        sign = self.part.sign[self._comp_top[has], None]
-        return self._row[has], sign * (price_kw - above)[has]
+        has = self.row >= 0
+        return self.row[has], (self.sign[:, None] * (price_kw - above))[has]
 
     def _port_order(self, buses: IntArray) -> IntArray:
         at = self.part.buses[self._comp_top[self._ports]]
@@ -292,7 +324,7 @@ class TreeSolver:
 
     def _faults(self, fault: IntArray) -> tuple[RowFault, ...]:
         where = np.argwhere(fault != 0).tolist()
-        return tuple(self.fault(t, int(self._row[c])) for c, t in where)
+        return tuple(self.fault(t, int(self.row[c])) for c, t in where)
 
     def fault(self, period: int, row: int) -> RowFault:
         """The fault of a limited line (or of the balance) and what is limited right below it."""
