@@ -343,7 +343,7 @@ class ProsumerBlock:
             message.delta_kw[at],
             message.up_kw[at],
             message.down_kw[at],
-            message.whole,
+            message.whole[at],
         )
 
     def finish(self, message: FinalMessage) -> HostFinal:

@@ -7,13 +7,16 @@ from enum import StrEnum
 
 import numpy as np
 
-from raygrid.arrays import FloatArray
+from raygrid.arrays import BoolArray, FloatArray
 from raygrid.errors import RaygridError
 from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.active_set import SOLVED, STALLED, solve_limits
 from raygrid.market.bands import INSIDE, OUTSIDE, widened
 from raygrid.market.projection import RowFault
 from raygrid.market.tree_final import Rooms, tree_final
+
+TREE_THREADS = 2
+"""Threads for the final schedule of a large radial network."""
 
 
 class FinalStatus(StrEnum):
@@ -178,6 +181,61 @@ def cheapest_schedule(
         _close_sum(delta[:, t], up, down, -float(p.sum()))
     status = FinalStatus.INFEASIBLE if faults else FinalStatus.OK
     return FinalSchedule(status, delta, tuple(faults))
+
+
+@dataclass(frozen=True)
+class StagedSchedule:
+    """A final schedule that uses the room of all devices only where it must.
+
+    Attributes
+    ----------
+    final : FinalSchedule
+        Changes, or the periods and rows at fault.
+    whole : (B, T) bool
+        Where the change is one of all devices, not of those between their limits alone.
+    """
+
+    final: FinalSchedule
+    whole: BoolArray
+
+
+def staged_schedule(
+    rooms: Rooms, bus_weight: FloatArray, rows: LimitRows, row_price: FloatArray
+) -> StagedSchedule:
+    """Balance the bus sums within all limits with near rooms, with far ones where it must be.
+
+    Over dense rows, periods that near rooms cannot bring out are done anew with all devices, as
+    by `cheapest_schedule`; over `TreeRows`, far rooms are used bus by bus, see
+    `raygrid.market.tree_final`.
+
+    Parameters
+    ----------
+    rooms : Rooms
+        Injections and rooms of the buses.
+    bus_weight, rows, row_price
+        As in `final_schedule`.
+    """
+    if isinstance(rows, TreeRows):
+        delta, faults = tree_final(rows, bus_weight, rooms, row_price, threads=TREE_THREADS)
+        status = FinalStatus.INFEASIBLE if faults else FinalStatus.OK
+        return StagedSchedule(FinalSchedule(status, delta, faults), rooms.uses_far(delta))
+    near = final_schedule(
+        rooms.p_kw, rooms.near_up_kw, rooms.near_down_kw, bus_weight, rows, row_price
+    )
+    periods = np.array([fault.period for fault in near.faults], dtype=np.int64)
+    whole = np.zeros(rooms.p_kw.shape, dtype=np.bool_)
+    whole[:, periods] = True
+    if not near.faults:
+        return StagedSchedule(near, whole)
+    part = rows.with_bounds(rows.lower[:, periods], rows.upper[:, periods])
+    own = rooms.take(slice(None), periods)
+    far = cheapest_schedule(own.p_kw, own.up_kw, own.down_kw, own.up_price, own.down_price, part)
+    if far.faults:
+        far = final_schedule(own.p_kw, own.up_kw, own.down_kw, bus_weight, part)
+    delta = near.delta_kw.copy()
+    delta[:, periods] = far.delta_kw
+    faults = tuple(RowFault(int(periods[f.period]), f.rows) for f in far.faults)
+    return StagedSchedule(FinalSchedule(far.status, delta, faults), whole)
 
 
 def _of_tree(

@@ -36,8 +36,8 @@ def headroom(
         The prosumers and their device limits.
     dispatch : Dispatch
         Their schedules.
-    whole : (T,) bool
-        Periods in which all devices count, not only those between their limits.
+    whole : (T,) or (N, T) bool
+        Where all devices count, not only those between their limits.
 
     Returns
     -------
@@ -191,8 +191,8 @@ def apply_delta(
         Row of each prosumer's bus in the next three arrays.
     delta_kw, up_kw, down_kw : (B, T) float64
         Change of the net injection and headroom of the whole bus [kW].
-    whole : (T,) bool
-        Periods in which the headroom is that of all devices.
+    whole : (B, T) bool
+        Where the headroom is that of all devices.
 
     Returns
     -------
@@ -200,8 +200,8 @@ def apply_delta(
         The moved schedules.
     """
     fraction = moved_fraction(delta_kw, up_kw, down_kw)[bus_row]
-    more, less = _generation_room(population, dispatch, whole)
-    curtail, consume = _demand_room(population, dispatch, whole)
+    more, less = _generation_room(population, dispatch, whole[bus_row])
+    curtail, consume = _demand_room(population, dispatch, whole[bus_row])
     generation = dispatch.generation_kw + split_delta(fraction, more, less)
     generation = np.where(
         fraction > 0,

@@ -153,8 +153,8 @@ class FinalMessage:
         Change of the net injection per bus [kW].
     up_kw, down_kw : (nb, T) float64
         Headroom of the whole bus, over all hosts; a prosumer takes its share of it [kW].
-    whole : (T,) bool
-        Periods in which the headroom is that of all devices, not of the marginal ones.
+    whole : (nb, T) bool
+        Where the headroom is that of all devices, not of the marginal ones.
     batteries : Batteries or None
         Batteries of any hosts that move too; None where they all stay.
     soc_kwh : (K, T) float64 or None

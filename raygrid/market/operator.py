@@ -11,7 +11,7 @@ from raygrid.arrays import QUANTUM, BoolArray, FloatArray, IntArray, check_range
 from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.battery_schedule import Batteries, BatterySchedule, battery_schedule
 from raygrid.market.clearing import ClearingOptions, IterationRecord
-from raygrid.market.final_schedule import FinalSchedule, cheapest_schedule, final_schedule
+from raygrid.market.final_schedule import FinalSchedule, staged_schedule
 from raygrid.market.judge import RoundJudge, bus_sums
 from raygrid.market.messages import (
     Aggregate,
@@ -24,8 +24,9 @@ from raygrid.market.messages import (
     RoundOutcome,
 )
 from raygrid.market.prices import locational_price
-from raygrid.market.projection import ProjectionResult, ProjectionStatus, RowFault
+from raygrid.market.projection import ProjectionResult, ProjectionStatus
 from raygrid.market.tree import projection_onto
+from raygrid.market.tree_final import Rooms
 
 ROUNDS_PER_MEAN = 8
 """The duality bound takes the mean prices of one in so many rounds, the last ones: prices swing
@@ -196,14 +197,15 @@ class Operator:
                 total[self._host_buses[part.host]] += quanta
         p_bus, near_up, near_down, far_up, far_down, up_cost, down_cost = map(dequantise, sums)
         self._rooms = p_bus, far_up, far_down
-        row_price = self._row_price()
-        final = final_schedule(p_bus, near_up, near_down, self.bus_weight, self.rows, row_price)
-        whole = np.zeros(self._n_periods, dtype=np.bool_)
-        whole[[fault.period for fault in final.faults]] = True
+        up_price, down_price = (
+            np.divide(cost, room, out=np.zeros_like(room), where=room > 0)
+            for cost, room in ((up_cost, far_up), (down_cost, far_down))
+        )
+        rooms = Rooms(p_bus, near_up, near_down, far_up, far_down, up_price, down_price)
+        staged = staged_schedule(rooms, self.bus_weight, self.rows, self._row_price())
+        whole = staged.whole
         up, down = np.where(whole, far_up, near_up), np.where(whole, far_down, near_down)
-        if final.faults:
-            final = self._with_all_devices(final, whole, p_bus, up, down, (up_cost, down_cost))
-        return self._final(final, up, down, whole)
+        return self._final(staged.final, up, down, whole)
 
     def finish_with_batteries(
         self, parts: Sequence[Batteries], period_hours: float
@@ -226,7 +228,7 @@ class Operator:
         moved = battery_schedule(
             p_bus, up, down, self.bus_weight, self.rows, Batteries.gather(parts), period_hours
         )
-        whole = np.ones(self._n_periods, dtype=np.bool_)
+        whole = np.ones(up.shape, dtype=np.bool_)
         return self._final(moved.final, up, down, whole, moved)
 
     def _row_price(self) -> FloatArray:
@@ -255,7 +257,7 @@ class Operator:
                 final.delta_kw[buses],
                 up[buses],
                 down[buses],
-                whole,
+                whole[buses],
                 None if moved is None else moved.batteries,
                 None if moved is None else moved.soc_kwh,
             )
@@ -264,31 +266,6 @@ class Operator:
         return OperatorFinal(
             final.faults, lmp, balance_price, row_price, () if final.faults else messages
         )
-
-    def _with_all_devices(
-        self,
-        marginal: FinalSchedule,
-        whole: BoolArray,
-        p_bus: FloatArray,
-        up: FloatArray,
-        down: FloatArray,
-        costs: tuple[FloatArray, FloatArray],
-    ) -> FinalSchedule:
-        """The periods `whole` anew with the room of all devices, the cheapest of them first."""
-        part = self.rows.with_bounds(self.rows.lower[:, whole], self.rows.upper[:, whole])
-        p, more, less = p_bus[:, whole], up[:, whole], down[:, whole]
-        prices = [
-            np.divide(cost[:, whole], room, out=np.zeros_like(room), where=room > 0)
-            for cost, room in zip(costs, (more, less), strict=True)
-        ]
-        anew = cheapest_schedule(p, more, less, prices[0], prices[1], part)
-        if anew.faults:
-            anew = final_schedule(p, more, less, self.bus_weight, part)
-        delta = marginal.delta_kw.copy()
-        delta[:, whole] = anew.delta_kw
-        periods = np.flatnonzero(whole)
-        faults = tuple(RowFault(int(periods[f.period]), f.rows) for f in anew.faults)
-        return FinalSchedule(anew.status, delta, faults)
 
     def _add(self, aggregates: Sequence[Aggregate]) -> tuple[FloatArray, FloatArray, IntArray]:
         shape = (self._n_buses, self._n_periods)

@@ -198,7 +198,8 @@ def _steps(rooms: Rooms, weight: FloatArray) -> FloatArray:
     n = np.broadcast_to(weight[:, None], near.shape)
     reach = np.divide(near, n, out=np.zeros_like(near), where=n > 0).max(axis=0, initial=0.0)
     room = rooms.up_kw.sum(axis=0) + rooms.down_kw.sum(axis=0)
-    return np.maximum(np.minimum(reach, _LARGEST_STEP), _FINEST * room + QUANTUM)
+    step = np.maximum(np.minimum(reach, _LARGEST_STEP), _FINEST * room + QUANTUM)
+    return np.asarray(step)
 
 
 def _injections(

@@ -66,10 +66,14 @@ class Limits:
     second_upper: FloatArray
 
     @property
-    def bounds(self) -> tuple[FloatArray, ...]:
+    def bounds(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """The four arrays, laid out for compiled code."""
-        every = (self.lower, self.upper, self.second_lower, self.second_upper)
-        return tuple(np.ascontiguousarray(limit) for limit in every)
+        return (
+            np.ascontiguousarray(self.lower),
+            np.ascontiguousarray(self.upper),
+            np.ascontiguousarray(self.second_lower),
+            np.ascontiguousarray(self.second_upper),
+        )
 
 
 @dataclass(frozen=True)
@@ -376,5 +380,7 @@ def solve_balance(
         top.value[0], top.weight[0], top.left[0], top.count[0], top.size[0], granted_kw,
         top.price, top.fall, nu, fault,
     )  # fmt: skip
+    # Where limits below stand against each other, the balance says nothing of its own.
+    fault[[found.period for found in top.faults]] = 0
     unbalanced = tuple(solver.fault(int(t), BALANCE) for t in np.flatnonzero(fault))
     return nu, _merged((*top.faults, *unbalanced))

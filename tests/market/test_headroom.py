@@ -55,8 +55,8 @@ def bus_sum(values: FloatArray, bus: IntArray) -> FloatArray:
 @given(st.integers(0, 2**32 - 1))
 def test_limits_exact_and_sums_hit(seed: int) -> None:
     population, dispatch, bus = random_schedules(seed)
-    whole = np.random.default_rng(seed).random(dispatch.p_kw.shape[1]) < 0.5
-    up, down = headroom(population, dispatch, whole)
+    whole = np.random.default_rng(seed).random((3, dispatch.p_kw.shape[1])) < 0.5
+    up, down = headroom(population, dispatch, whole[bus])
     up_bus, down_bus = bus_sum(up, bus), bus_sum(down, bus)
     rng = np.random.default_rng(seed)
     delta = np.where(rng.random(up_bus.shape) > 0.5, up_bus, -down_bus)
@@ -95,8 +95,8 @@ def test_grid_moves_within_its_limits() -> None:
 
 def test_full_move_reaches_the_bound_exactly() -> None:
     population, dispatch, bus = random_schedules(4)
-    whole = np.ones(dispatch.p_kw.shape[1], dtype=np.bool_)
-    up, down = headroom(population, dispatch, whole)
+    whole = np.ones((3, dispatch.p_kw.shape[1]), dtype=np.bool_)
+    up, down = headroom(population, dispatch, whole[bus])
     up_bus, down_bus = bus_sum(up, bus), bus_sum(down, bus)
     moved = apply_delta(population, dispatch, bus, up_bus, up_bus, down_bus, whole)
     np.testing.assert_allclose(
