@@ -22,7 +22,7 @@ import pytest
 from tests.ray_nodes import clean_environment, ray_head
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA_SUFFIXES = {".csv", ".json", ".md", ".parquet", ".txt", ".yaml"}
+DATA_SUFFIXES = {".csv", ".json", ".md", ".npz", ".parquet", ".txt", ".yaml"}
 
 REPORT = """
 import json

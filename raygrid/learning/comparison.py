@@ -193,10 +193,17 @@ def run_model(
     hybrid = kind == "hybrid"
     spec = NetworkSpec(architecture="cnn_transformer" if hybrid else model, task=task)
     options = TrainOptions(way=way if hybrid else "shared", seed=seed, epochs=epochs)
-    done = train(data, spec, options, tell=tell)
-    spent = times()
+    kept = None
     if folder is not None:
-        save_forecaster(folder / f"{task}-{model}-{seed}", done.forecaster)
+        kept = folder / f"{task}-{model}-{seed}"
+        kept.mkdir(exist_ok=True)
+    try:
+        done = train(data, spec, options, folder=kept, resume=kept is not None, tell=tell)
+    except InputError:  # no checkpoint, or one of another comparison
+        done = train(data, spec, options, folder=kept, tell=tell)
+    spent = times()
+    if kept is not None:
+        save_forecaster(kept, done.forecaster)
     at = steps if task == "step" else np.array(list(data.days("test")))
     forecast = done.forecaster.forecast(series, at)
     n = len(data.prosumer_id)
@@ -223,7 +230,9 @@ def compare(
     epochs: int,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Scores]:
-    """Score forecasters one after the other; what the folder already holds is not repeated.
+    """Score forecasters one after the other.
+
+    What the folder already holds is not repeated, and a training that was broken off goes on.
 
     Parameters
     ----------

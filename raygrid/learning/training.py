@@ -22,7 +22,7 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import Scaling, Series, Windows, fit_scaling, make_series
-from raygrid.learning.inference import Forecaster, by_model, scales_of, windows_of
+from raygrid.learning.inference import Forecaster, by_model, calibrate, scales_of, windows_of
 from raygrid.learning.network import (
     LEVELS,
     MEDIAN,
@@ -427,6 +427,8 @@ def train(
         "best_validation_loss": float(np.mean(state.best_loss)),
     }
     forecaster = Forecaster(spec, state.best, scaling, data.prosumer_id, facts)
+    stride = options.validation_stride if spec.task == "step" else 1
+    forecaster = calibrate(forecaster, data, parts[1][::stride])
     return TrainResult(forecaster, status, state.log)
 
 

@@ -15,6 +15,7 @@ from raygrid.learning.features import fit_scaling, make_series, one_step
 from raygrid.learning.inference import (
     Forecaster,
     by_model,
+    calibrate,
     load_forecaster,
     run_windows,
     save_forecaster,
@@ -247,6 +248,21 @@ def test_only_weights_travel(small_data: Dataset) -> None:
     weights.pop("embedding")
     update = host.round(weights, 0, 5)
     assert {k: v.shape for k, v in update.sums.items()} == {k: v.shape for k, v in weights.items()}
+
+
+def test_calibrated_intervals_cover_four_fifths(small_data: Dataset, tmp_path: Path) -> None:
+    forecaster = random_forecaster(small_data, NetworkSpec(**SMALL_NET), 1)
+    at = np.arange(1000, 1500)
+    found = calibrate(forecaster, small_data, at)
+    q = found.forecast(found.series(small_data), at).quantiles[:, :, 0]
+    load = small_data.load_kw[:, at]
+    net = small_data.pv_kw[:, at] - load
+    for k, actual in ((0, load), (2, net)):
+        low, high = q[:, :, k, LEVELS.index(0.1)], q[:, :, k, LEVELS.index(0.9)]
+        # Loads cannot fall below zero, which may leave an interval shorter than it was made.
+        assert ((low <= actual) & (actual <= high)).mean() == pytest.approx(0.8, abs=0.01)
+    again = load_forecaster(save_forecaster(tmp_path / "weights", found), small_data)
+    np.testing.assert_array_equal(again.spread, found.spread)
 
 
 def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:
