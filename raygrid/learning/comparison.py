@@ -261,11 +261,12 @@ def compare(
         raise InputError(
             f"no forecaster {wrong[0]!r} for this task", "--models", f"of {', '.join(MODELS)}"
         )
-    key = {"data": data.digest(), "epochs": epochs}
+    digest = data.digest()
     found = []
     for model in models:
         for seed in seeds[:1] if model in NAIVE else seeds:
             path = folder / f"{task}-{model}-{seed}.json"
+            key = {"data": digest, "epochs": None if model in (*NAIVE, *TREES) else epochs}
             kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if kept.get("key") == key:
                 found.append(Scores(**kept["scores"]))
