@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -150,6 +151,9 @@ def run_suite(name: str, options: BenchmarkOptions, tell: Callable[[str], None])
     module = import_module(f"actors.benchmarks.{name}")
     stored: Mapping[str, Any] = settings.model_dump(mode="json")
     report = Report(name, module.__doc__ or "", options.command, stored, tell)
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cpus:
+        tell(f"{name}: the machine is busy (load {load:.1f} on {cpus} CPUs), times will be longer")
     try:
         module.run(report, settings)
     except (KeyboardInterrupt, RaygridError) as error:

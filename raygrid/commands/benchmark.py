@@ -72,6 +72,8 @@ def benchmark(
     """
     from actors.benchmarks.runner import BenchmarkOptions, resolve, run_suite, settings_of
     from raygrid.results import benchmark as documents
+    from raygrid.results import provenance
+    from raygrid.results.benchmark_comparison import check_comparable
 
     def tell(line: str) -> None:
         if not quiet:
@@ -79,7 +81,7 @@ def benchmark(
 
     width = shutil.get_terminal_size().columns
     other = None if compare is None else documents.read(compare)
-    if compare is not None and len(suites) != 1:
+    if compare is not None and (len(suites) != 1 or suites == ("all",)):
         raise click.UsageError("--compare takes one SUITE")
     if other is not None and Path(suites[0]).suffix == ".json":
         _print_comparison(documents.read(Path(suites[0])), other)
@@ -92,6 +94,8 @@ def benchmark(
         settings=settings,
     )
     names = resolve(suites)
+    if other is not None:
+        check_comparable(names[0], provenance.machine(), other)
     for name in names:
         settings_of(name, options)
     for name in names:

@@ -68,6 +68,23 @@ class Comparison:
     notes: tuple[str, ...]
 
 
+def check_comparable(suite: str, machine: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse a document of another suite or machine than these.
+
+    Raises
+    ------
+    InputError
+        Says what differs.
+    """
+    for name, own in (("suite", suite), ("machine", machine)):
+        if own != other[name]:
+            raise InputError(
+                f"of another {name}: {_unlike(own, other[name])}",
+                "--compare",
+                "compare documents of one suite, measured on one machine",
+            )
+
+
 def compare(this: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
     """Set two documents of one suite side by side.
 
@@ -81,13 +98,7 @@ def compare(this: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
     InputError
         They are of different suites or machines.
     """
-    for name in ("suite", "machine"):
-        if this[name] != other[name]:
-            raise InputError(
-                f"of another {name}: {_unlike(this[name], other[name])}",
-                "--compare",
-                "compare documents of one suite, measured on one machine",
-            )
+    check_comparable(this["suite"], this["machine"], other)
     notes = [
         f"{name}: {_unlike(this[name], other[name])}"
         for name in ("versions", "settings", "git_commit", "status")

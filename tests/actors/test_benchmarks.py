@@ -138,11 +138,14 @@ def test_the_list_names_every_suite() -> None:
 
 
 def test_bad_use_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    other = Report("placement", "", "", {}).write(tmp_path)
     for arguments in (
         ["scal"],
         ["scale", "--set", "x=1"],
         ["placement", "--compare", str(tmp_path / "missing.json")],
         ["scale", "--out", "/proc/nowhere"],
+        ["scale", "--compare", str(other)],
+        ["all", "--compare", str(other)],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "raygrid", "benchmark", *arguments],
