@@ -70,6 +70,8 @@ def benchmark(
     what it had measured in SUITE.partial.json. Figures that were not reached are in the tables;
     they are no error.
     """
+    if compare is not None and (len(suites) != 1 or suites == ("all",)):
+        raise click.UsageError("--compare takes one SUITE")
     from actors.benchmarks.runner import BenchmarkOptions, resolve, run_suite, settings_of
     from raygrid.results import benchmark as documents
     from raygrid.results import provenance
@@ -81,8 +83,6 @@ def benchmark(
 
     width = shutil.get_terminal_size().columns
     other = None if compare is None else documents.read(compare)
-    if compare is not None and (len(suites) != 1 or suites == ("all",)):
-        raise click.UsageError("--compare takes one SUITE")
     if other is not None and Path(suites[0]).suffix == ".json":
         _print_comparison(documents.read(Path(suites[0])), other)
         return int(ExitCode.DONE)

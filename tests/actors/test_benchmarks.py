@@ -25,6 +25,7 @@ from actors.benchmarks.common import (
     repeat,
 )
 from actors.benchmarks.runner import SUITES, BenchmarkOptions, resolve, run_suite, settings_of
+from raygrid import cli
 from raygrid.commands.benchmark import benchmark
 from raygrid.errors import EndedShortError, InputError
 from raygrid.results.benchmark import Report, read
@@ -137,7 +138,9 @@ def test_the_list_names_every_suite() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(SUITES)
 
 
-def test_bad_use_ends_with_2_and_one_line(tmp_path: Path) -> None:
+def test_bad_use_ends_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = Report("placement", "", "", {}).write(tmp_path)
     for arguments in (
         ["scal"],
@@ -147,14 +150,12 @@ def test_bad_use_ends_with_2_and_one_line(tmp_path: Path) -> None:
         ["scale", "--compare", str(other)],
         ["all", "--compare", str(other)],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "raygrid", "benchmark", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stdout) == (2, "")
-        assert len(done.stderr.splitlines()) == 1
+        monkeypatch.setattr(sys, "argv", ["raygrid", "benchmark", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        assert (ended.value.code, shown.out) == (2, "")
+        assert len(shown.err.splitlines()) == 1
 
 
 def test_printed_figures_are_those_of_admm() -> None:
