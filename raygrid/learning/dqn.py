@@ -21,6 +21,7 @@ from raygrid.errors import InputError
 from raygrid.learning.environment import Float32Array, Scales
 from raygrid.learning.policy import Policy
 from raygrid.learning.replay import Batch
+from raygrid.learning.training import require_torch
 
 if TYPE_CHECKING:
     import torch
@@ -95,18 +96,6 @@ class DqnOptions:
         """Share of random actions in an episode."""
         part = min(1.0, episode / max(1.0, self.exploration * self.episodes))
         return self.epsilon_start + part * (self.epsilon_end - self.epsilon_start)
-
-
-def require_torch() -> Any:
-    """torch, or one line that says how to get it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            "training needs torch, which is not installed", "raygrid train",
-            "pip install 'raygrid[learn]'",
-        ) from error  # fmt: skip
-    return torch
 
 
 def td_target(

@@ -36,10 +36,37 @@ DEFAULT_VOLTAGE_PU = (0.95, 1.05)
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was forecast for every period when its orders were due; (N, K) float64 [kW]."""
+    """What was forecast for every period when its orders were due.
 
+    Attributes
+    ----------
+    prosumer_id : (N,) int64
+        Whose rows they are, in any order.
+    load_kw, pv_kw : (N, K) float64
+        Forecasts [kW].
+    """
+
+    prosumer_id: IntArray
     load_kw: FloatArray
     pv_kw: FloatArray
+
+    def of(self, prosumer_id: IntArray, where: str) -> tuple[FloatArray, FloatArray]:
+        """Rows of these prosumers, in their order.
+
+        Raises
+        ------
+        InputError
+            If one of them has no forecast.
+        """
+        order = np.argsort(self.prosumer_id)
+        at = np.searchsorted(self.prosumer_id, prosumer_id, sorter=order)
+        rows = order[np.minimum(at, len(order) - 1)]
+        missing = prosumer_id[self.prosumer_id[rows] != prosumer_id]
+        if len(missing):
+            raise InputError(
+                f"prosumer {missing[0]} has no forecast", where, "forecast for all prosumers"
+            )
+        return self.load_kw[rows], self.pv_kw[rows]
 
 
 @dataclass(frozen=True)
@@ -154,6 +181,9 @@ def case_market(
     zone = feeder_zones(case.network, rules.zones)[population.bus]
     units, limits_kw = _units(population, zone, n_periods, where)
     charge, discharge, needed, used = limits_kw
+    predicted: tuple[FloatArray | None, FloatArray | None] = (None, None)
+    if predictions is not None:
+        predicted = predictions.of(population.prosumer_id, where)
     headroom = getattr(scenario.population, "elastic_headroom", 1.0)
     feed: Feed = make_feed(
         units,
@@ -167,8 +197,8 @@ def case_market(
         discharge_max_kw=discharge,
         needed_kwh=needed,
         used_kwh=used,
-        predicted_load_kw=None if predictions is None else predictions.load_kw,
-        predicted_pv_kw=None if predictions is None else predictions.pv_kw,
+        predicted_load_kw=predicted[0],
+        predicted_pv_kw=predicted[1],
     )
     return IntradayMarket(
         units,

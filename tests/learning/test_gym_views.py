@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -75,3 +80,21 @@ def test_one_agent_earns_what_it_would_among_all() -> None:
         assert seen in env.observation_space
         total += reward
     assert np.isfinite(total)
+
+
+@pytest.mark.slow
+def test_the_example_with_stable_baselines3_runs() -> None:
+    """As its user runs it, on fewer days."""
+    pytest.importorskip("stable_baselines3", reason="needs the example's own requirement")
+    root = Path(__file__).resolve().parents[2]
+    settings = ("history.train_days=2", "history.validation_days=1", "history.test_days=1")
+    done = subprocess.run(
+        [
+            sys.executable, str(root / "docs" / "examples" / "stable_baselines3_dqn.py"),
+            "--days", "3", *(word for text in settings for word in ("--set", text)),
+        ],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("waiting: ")

@@ -28,6 +28,13 @@ def small(*more: str, predictions: Predictions | None = None) -> LearningScenari
     )
 
 
+def perfect(found: LearningScenario) -> Predictions:
+    """What is measured as forecast, the prosumers by falling id."""
+    units, feed = found.days.market.units, found.days.market.feed
+    order = np.argsort(-units.prosumer_id)
+    return Predictions(units.prosumer_id[order], feed.load_kw.T[order], feed.pv_kw.T[order])
+
+
 def test_the_scenario_says_who_there_is_and_how_they_trade() -> None:
     found = small("intraday.reward={violation: 3.0}", "intraday.bidders={episodes: 7}")
     market, days = found.days.market, found.days
@@ -49,17 +56,20 @@ def test_the_scenario_says_who_there_is_and_how_they_trade() -> None:
 
 
 def test_forecasts_take_the_place_of_persistence() -> None:
-    feed = small().days.market.feed
-    known = Predictions(feed.load_kw.T, feed.pv_kw.T)
+    """In whatever order the prosumers come."""
+    known = perfect(small())
     found = small(predictions=known).days.market.feed
     np.testing.assert_array_equal(found.predicted_load_kw, found.load_kw)
     np.testing.assert_array_equal(found.predicted_pv_kw, found.pv_kw)
+    fewer = Predictions(known.prosumer_id[1:], known.load_kw[1:], known.pv_kw[1:])
+    with pytest.raises(InputError, match="has no forecast"):
+        small(predictions=fewer)
 
 
 def test_knowing_better_fails_fewer_trades() -> None:
     found = small()
     feed = found.days.market.feed
-    known = small(predictions=Predictions(feed.load_kw.T, feed.pv_kw.T))
+    known = small(predictions=perfect(found))
     scales = training_scales(feed, found.days.train)
     failed = []
     for market in (found.days.market, known.days.market):

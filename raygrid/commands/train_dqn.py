@@ -1,0 +1,67 @@
+"""`raygrid train dqn`: bidders learn on the days of a scenario's history."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from raygrid.commands.options import OUT, SETTINGS
+from raygrid.errors import EndedShortError, ExitCode
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--agents", type=click.IntRange(min=1), help="Number of prosumers.")
+@click.option(
+    "--episodes", type=click.IntRange(min=1), help="Days to learn from; default as in the scenario."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, days and exploration.")
+@OUT
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
+@click.option("--quiet", is_flag=True, help="Print nothing but the training's folder.")
+@SETTINGS
+def dqn(
+    scenario: str,
+    agents: int | None,
+    episodes: int | None,
+    seed: int | None,
+    out: Path,
+    resume: bool,
+    quiet: bool,
+    settings: tuple[str, ...],
+) -> int:
+    """Train a DQN bidder for every prosumer of SCENARIO on the days of its history.
+
+    Writes weights with a manifest, a checkpoint while it trains, and the learning curve (CSV)
+    into OUT/SCENARIO/dqn-SEED, and compares the bidders with the rule and with the grid alone on
+    the validation days; the last line printed is that folder.
+    """
+    from raygrid.learning.dqn_training import TrainingStatus
+    from raygrid.learning.train_bidders import TrainBiddersOptions, comparison_text, train_bidders
+
+    done = train_bidders(
+        TrainBiddersOptions(
+            scenario=scenario,
+            out=out,
+            command=shlex.join(["raygrid", *sys.argv[1:]]),
+            settings=settings,
+            agents=agents,
+            episodes=episodes,
+            seed=seed,
+            resume=resume,
+        ),
+        (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)),
+    )
+    if not quiet:
+        for line in comparison_text(done.figures, done.currency):
+            click.echo(line)
+    click.echo(done.folder)
+    if done.result.status is TrainingStatus.DIVERGED:
+        raise EndedShortError(
+            "training stopped at a loss that is not a number; the weights kept are those of "
+            f"episode {done.result.best.episode}; try a smaller learning rate"
+        )
+    return int(ExitCode.DONE)
