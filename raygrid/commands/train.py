@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from raygrid.commands.options import OUT, SETTINGS
+from raygrid.commands.train_dqn import dqn
 from raygrid.errors import EndedShortError, InputError
 
 if TYPE_CHECKING:
@@ -167,3 +168,6 @@ def _folder(folder: Path) -> Path:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+train.add_command(dqn)

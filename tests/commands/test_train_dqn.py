@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from raygrid.commands.train_dqn import dqn
+from raygrid.errors import InputError
 from raygrid.learning.policy import load_policy
 
 pytest.importorskip("torch", reason="needs the extra 'learn'")
 pytestmark = pytest.mark.optional
-
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "--agents", "5", "--episodes", "4", "--quiet",
     "--set", "history.train_days=2", "--set", "history.validation_days=1",
@@ -26,22 +24,17 @@ SMALL = (
 )  # fmt: skip
 
 
-def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "raygrid", "train", "dqn", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-    )
+def train(*arguments: str) -> str:
+    """The command's output; it loads in this process what others have loaded already."""
+    done = CliRunner().invoke(dqn, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
 
 
 def test_a_training_from_its_command_to_its_policy(tmp_path: Path) -> None:
-    done = train("ai_tem", *SMALL, "--seed", "3", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    printed = train("ai_tem", *SMALL, "--seed", "3", "--out", str(tmp_path))
     folder = tmp_path / "ai_tem" / "dqn-3"
-    assert done.stdout.splitlines() == [str(folder)]
+    assert printed.splitlines() == [str(folder)]
     assert sorted(p.name for p in folder.iterdir()) == [
         "learning_curve.csv", "manifest.json", "weights.npz",
     ]  # fmt: skip
@@ -55,17 +48,15 @@ def test_a_training_from_its_command_to_its_policy(tmp_path: Path) -> None:
         assert [int(row["episode"]) for row in csv.DictReader(file)] == [0, 4]
     assert len(load_policy(folder, 5)) == 5
 
-    again = train("ai_tem", *SMALL, "--seed", "3", "--out", str(tmp_path))
-    assert again.returncode == 2
-    assert "holds a finished training" in again.stderr
-    assert len(again.stderr.splitlines()) == 1
+    with pytest.raises(InputError, match="holds a finished training"):
+        train("ai_tem", *SMALL, "--seed", "3", "--out", str(tmp_path))
 
 
-def test_bad_use_is_one_line(tmp_path: Path) -> None:
-    done = train("community", "--out", str(tmp_path))
-    assert done.returncode == 2
-    assert "has no days to learn from" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    done = train("ai_tem", *SMALL, "--resume", "--out", str(tmp_path))
-    assert done.returncode == 2
-    assert "the checkpoint is missing or damaged" in done.stderr
+def test_bad_use(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no days to learn from"):
+        train("community", "--out", str(tmp_path))
+    with pytest.raises(InputError, match="the checkpoint is missing or damaged"):
+        train("ai_tem", *SMALL, "--resume", "--out", str(tmp_path))
+    (tmp_path / "ai_tem" / "dqn-1").mkdir(parents=True)
+    with pytest.raises(InputError, match="add --resume to go on with it"):
+        train("ai_tem", *SMALL, "--out", str(tmp_path))
