@@ -179,7 +179,8 @@ class RayExchange:
             result: OperatorFinal = _get(crew.operator.finish.remote(*rooms))
             # Batteries would go to the operator one by one.
             if result.faults and not self._options.masked_sums:
-                batteries = [host.batteries.remote() for host in crew.hosts]
+                where = result.fault_buses
+                batteries = [host.batteries.remote(where) for host in crew.hosts]
                 result = _get(crew.operator.finish_with_batteries.remote(hours, *batteries))
             return result
 

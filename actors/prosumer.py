@@ -335,9 +335,9 @@ class ProsumerActor:
         room, masks = self.block.headroom(), self._masks
         return room if masks is None else masks.hide(room, self._expected)
 
-    def batteries(self) -> Batteries:
-        """This host's batteries with the schedules of the last round."""
-        return self.block.batteries()
+    def batteries(self, buses: IntArray | None) -> Batteries:
+        """This host's batteries, at some buses or all, with the schedules of the last round."""
+        return self.block.batteries(buses)
 
     def finish(self, message: FinalMessage) -> HostFinal:
         """Move the schedules as the operator asks and add up the result."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
+from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.grid.tree_rows import LimitRows
 from raygrid.market.final_schedule import FinalSchedule, FinalStatus, final_schedule
 from raygrid.market.tree import projection_onto
@@ -77,6 +77,10 @@ class Batteries:
             }
         )
 
+    def take(self, rows: IntArray | BoolArray) -> Self:
+        """Some of them."""
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
     @classmethod
     def gather(cls, parts: Sequence[Self], count: int = MAX_BATTERIES) -> Self:
         """The most powerful batteries of several hosts, the lower id first where they tie.
@@ -89,7 +93,7 @@ class Batteries:
         )
         power = joined.charge_max_kw + joined.discharge_max_kw
         first = np.lexsort((joined.prosumer_id, -power))[:count]
-        return cls(**{f.name: getattr(joined, f.name)[first] for f in fields(cls)})
+        return joined.take(first)
 
 
 @dataclass(frozen=True)

@@ -300,14 +300,13 @@ class ProsumerBlock:
                 total[self.slack_row] += quantise(room)
         return HostHeadroom(self.host, p_sum, *rooms)
 
-    def batteries(self) -> Batteries:
-        """The block's batteries with the schedules of the last round, the most powerful ones."""
-        return Batteries.gather(
-            [
-                Batteries.of(self.population.rows(start, stop), self._solved(start, stop))
-                for start, stop in self.chunks()
-            ]
-        )
+    def batteries(self, buses: IntArray | None = None) -> Batteries:
+        """The most powerful batteries at some buses, or all, with the last round's schedules."""
+        parts = []
+        for start, stop in self.chunks():
+            part = Batteries.of(self.population.rows(start, stop), self._solved(start, stop))
+            parts.append(part if buses is None else part.take(np.isin(part.bus, buses)))
+        return Batteries.gather(parts)
 
     def final_chunks(self, message: FinalMessage) -> Iterator[tuple[int, int, Dispatch]]:
         """The final schedule, chunk by chunk, as (start, stop, dispatch).

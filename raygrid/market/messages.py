@@ -186,6 +186,8 @@ class OperatorFinal:
         lower bounds [currency/h per unit of the row].
     messages : tuple of FinalMessage
         One per host, in host order; empty where there are faults.
+    fault_buses : (F,) int64 or None
+        Where there are faults, the buses whose batteries may move; None for all.
     """
 
     faults: tuple[RowFault, ...]
@@ -193,6 +195,7 @@ class OperatorFinal:
     balance_price_per_kwh: FloatArray
     row_price: FloatArray
     messages: tuple[FinalMessage, ...]
+    fault_buses: IntArray | None = None
 
 
 @dataclass(frozen=True)

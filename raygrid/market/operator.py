@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from raygrid.arrays import QUANTUM, BoolArray, FloatArray, IntArray, check_range, dequantise
-from raygrid.grid.tree_rows import LimitRows
+from raygrid.grid.tree_rows import LimitRows, TreeRows
+from raygrid.market.battery_regions import (
+    buses_at_fault,
+    divides,
+    regional_battery_schedule,
+)
 from raygrid.market.battery_schedule import Batteries, BatterySchedule, battery_schedule
 from raygrid.market.clearing import ClearingOptions, IterationRecord
 from raygrid.market.final_schedule import FinalSchedule, staged_schedule
@@ -196,16 +201,14 @@ class Operator:
             for total, quanta in zip(sums, own, strict=True):
                 total[self._host_buses[part.host]] += quanta
         p_bus, near_up, near_down, far_up, far_down, up_cost, down_cost = map(dequantise, sums)
-        self._rooms = p_bus, far_up, far_down
         up_price, down_price = (
             np.divide(cost, room, out=np.zeros_like(room), where=room > 0)
             for cost, room in ((up_cost, far_up), (down_cost, far_down))
         )
         rooms = Rooms(p_bus, near_up, near_down, far_up, far_down, up_price, down_price)
         staged = staged_schedule(rooms, self.bus_weight, self.rows, self._row_price())
-        whole = staged.whole
-        up, down = np.where(whole, far_up, near_up), np.where(whole, far_down, near_down)
-        return self._final(staged.final, up, down, whole)
+        self._rooms, self._faults = rooms, staged.final.faults
+        return self._final(staged.final, rooms, staged.whole)
 
     def finish_with_batteries(
         self, parts: Sequence[Batteries], period_hours: float
@@ -224,12 +227,18 @@ class Operator:
         OperatorFinal
             As from `finish`; its messages carry the moved batteries.
         """
-        p_bus, up, down = self._rooms
+        rooms, weight, rows = self._rooms, self.bus_weight, self.rows
+        chosen = Batteries.gather(parts)
+        if isinstance(rows, TreeRows) and divides(rows):
+            moved, staged = regional_battery_schedule(
+                rooms, weight, rows, self._row_price(), self._faults, chosen, period_hours
+            )
+            return self._final(staged.final, rooms, staged.whole, moved)
         moved = battery_schedule(
-            p_bus, up, down, self.bus_weight, self.rows, Batteries.gather(parts), period_hours
+            rooms.p_kw, rooms.up_kw, rooms.down_kw, weight, rows, chosen, period_hours
         )
-        whole = np.ones(up.shape, dtype=np.bool_)
-        return self._final(moved.final, up, down, whole, moved)
+        whole = np.ones(rooms.p_kw.shape, dtype=np.bool_)
+        return self._final(moved.final, rooms, whole, moved)
 
     def _row_price(self) -> FloatArray:
         """(M, T) prices of the limits at the last projection."""
@@ -240,11 +249,12 @@ class Operator:
     def _final(
         self,
         final: FinalSchedule,
-        up: FloatArray,
-        down: FloatArray,
+        rooms: Rooms,
         whole: BoolArray,
         moved: BatterySchedule | None = None,
     ) -> OperatorFinal:
+        up = np.where(whole, rooms.up_kw, rooms.near_up_kw)
+        down = np.where(whole, rooms.down_kw, rooms.near_down_kw)
         lmp = self.lmp_per_kwh
         balance_price, row_price = lmp[0], self._row_price()
         if self._prices:
@@ -264,7 +274,12 @@ class Operator:
             for buses in self._host_buses
         )
         return OperatorFinal(
-            final.faults, lmp, balance_price, row_price, () if final.faults else messages
+            final.faults,
+            lmp,
+            balance_price,
+            row_price,
+            () if final.faults else messages,
+            buses_at_fault(self.rows, final.faults),
         )
 
     def _add(self, aggregates: Sequence[Aggregate]) -> tuple[FloatArray, FloatArray, IntArray]:

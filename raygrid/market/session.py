@@ -136,7 +136,7 @@ class LocalExchange:
         """Final schedule and its sums."""
         final = self.operator.finish([block.headroom() for block in self.blocks])
         if final.faults:
-            batteries = [block.batteries() for block in self.blocks]
+            batteries = [block.batteries(final.fault_buses) for block in self.blocks]
             final = self.operator.finish_with_batteries(batteries, self.period_hours)
         if final.faults:
             return final, ()
