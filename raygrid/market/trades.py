@@ -250,11 +250,36 @@ def sparse_trades(
         Trades and dropped energy.
     """
     ids, energy, start, present = _by_bus(agent_id, bus, energy_wh)
+    trades = matched_nearest(energy, start, present, distance)
+    return _matching(_columns(ids, trades), energy.shape[0], minimum_wh)
+
+
+def matched_nearest(
+    energy_wh: IntArray, start: IntArray, present: IntArray, distance: FloatArray
+) -> IntArray:
+    """Match agents within their bus, then pairs of buses, the nearest first.
+
+    Parameters
+    ----------
+    energy_wh : (T, N) int64
+        Net energies, agents sorted by bus [Wh].
+    start : (nb + 1,) int64
+        First agent of each bus that has some, and N.
+    present : (nb,) int64
+        Positions of these buses.
+    distance : (B, B) float64
+        Electrical distance between buses.
+
+    Returns
+    -------
+    (K, 4) int64
+        Seller, buyer, period and energy, as they were matched.
+    """
     one, other = np.triu_indices(len(present), 1)
     nearest = np.argsort(distance[present[one], present[other]], kind="stable")
-    trades = _room(energy)
-    count = match_pairs(energy, start, one[nearest], other[nearest], trades)
-    return _matching(_columns(ids, trades[:count]), energy.shape[0], minimum_wh)
+    trades = _room(energy_wh)
+    used = np.array(energy_wh, order="C")
+    return trades[: match_pairs(used, start, one[nearest], other[nearest], trades)]
 
 
 def ordered_trades(
@@ -286,11 +311,19 @@ def ordered_trades(
         Trades and dropped energy.
     """
     ids, energy, start, present = _by_bus(agent_id, bus, energy_wh)
+    trades = matched_along(energy, start, present, bus_order)
+    return _matching(_columns(ids, trades), energy.shape[0], minimum_wh)
+
+
+def matched_along(
+    energy_wh: IntArray, start: IntArray, present: IntArray, bus_order: IntArray
+) -> IntArray:
+    """Match agents within their bus, then along an order of all buses; as `matched_nearest`."""
     rank = np.empty(len(bus_order), dtype=np.int64)
     rank[bus_order] = np.arange(len(bus_order))
-    trades = _room(energy)
-    count = match_along(energy, start, np.argsort(rank[present]), trades)
-    return _matching(_columns(ids, trades[:count]), energy.shape[0], minimum_wh)
+    trades = _room(energy_wh)
+    used = np.array(energy_wh, order="C")
+    return trades[: match_along(used, start, np.argsort(rank[present]), trades)]
 
 
 def _by_bus(
