@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from struct import Struct
 
@@ -14,6 +15,8 @@ from actors.wire import WireError, decode_outcome, encode_outcome
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.market.messages import PriceMessage, RoundOutcome
+from raygrid.results.files import CHECKPOINT, SCENARIO, room_for
+from raygrid.results.reader import RunReader
 
 _MAGIC = b"raygrid rounds 1"
 _SIZE = Struct("<q")
@@ -77,7 +80,8 @@ class CheckpointWriter:
     def _write(self, data: bytes) -> None:
         self._room -= len(data)
         if self._room >= 0:
-            self._stream.write(data)
+            with room_for(self._path, len(data)):
+                self._stream.write(data)
 
 
 def read_checkpoint(path: Path, digest: bytes) -> list[RoundOutcome]:
@@ -136,3 +140,27 @@ def for_hosts(outcome: RoundOutcome, host_buses: Sequence[IntArray]) -> RoundOut
     whole: PriceMessage = outcome.messages[0]
     parts = tuple(replace(whole, pi_kw=whole.pi_kw[buses]) for buses in host_buses)
     return replace(outcome, messages=parts)
+
+
+def scenario_digest(run: Path) -> bytes:
+    """What a checkpoint knows its scenario by."""
+    return sha256((run / SCENARIO).read_bytes()).digest()
+
+
+def interrupted_run(run: Path) -> tuple[Path, list[RoundOutcome]]:
+    """Scenario and rounds of a run that is to be resumed.
+
+    Raises
+    ------
+    InputError
+        It has come to its end, or its checkpoint is none.
+    """
+    reader = RunReader(run, allow_unfinished=True)
+    if reader.status.finished:
+        raise InputError(
+            "the run has come to its end",
+            str(reader.path),
+            "nothing is left to resume; 'raygrid settle' repeats its settlement",
+        )
+    rounds = read_checkpoint(reader.path / CHECKPOINT, scenario_digest(reader.path))
+    return reader.path / SCENARIO, rounds

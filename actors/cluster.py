@@ -235,6 +235,19 @@ def probe(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
             raise InputError("what listens there is not Ray", address, cure) from error
 
 
+def check_address(address: str | None) -> None:
+    """Refuse an address, given or from the environment, that is none or where no Ray can be.
+
+    Raises
+    ------
+    InputError
+        Says which of it.
+    """
+    resolved = resolve_address(address)
+    if resolved != LOCAL:
+        probe(resolved)
+
+
 class Cluster:
     """A connection to Ray; a context manager that undoes what `connect` did.
 

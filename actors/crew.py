@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.cluster import ClusterResources
+from actors.errors import own_errors
 from actors.feeder import FeederData
 from actors.feeders import Feeders, hire, lost_round, near
 from actors.log import RoundLog
@@ -15,7 +16,7 @@ from actors.placement import Placement
 from actors.prosumer import HostData, ProsumerActor, Pulse
 from actors.roll import call_roll
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.errors import EndedShortError, RaygridError
+from raygrid.errors import EndedShortError
 from raygrid.grid.limits import empty_rows
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
@@ -157,18 +158,13 @@ class Crew:
     def _surveyed(self, draft: CaseDraft) -> Case:
         """The case of a draft, surveyed by the hosts, which keep what they built."""
         import ray
-        from ray.exceptions import RayTaskError
 
         asked = [
             host.survey.remote(draft.recipe(seat.start, seat.stop))
             for host, seat in zip(self.hosts, self.placement.seats, strict=True)
         ]
-        try:
+        with own_errors():
             surveys: list[Survey] = ray.get(asked)
-        except RayTaskError as error:
-            if isinstance(error.cause, RaygridError):
-                raise error.cause from error
-            raise
         return draft.case(joined(surveys))
 
     def _parts(self) -> Iterator[HostData]:
@@ -463,7 +459,8 @@ class Crew:
 def _ask(members: Sequence[Handle], method: str, *arguments: Any) -> list[Any]:
     import ray
 
-    answers: list[Any] = ray.get([getattr(m, method).remote(*arguments) for m in members])
+    with own_errors():
+        answers: list[Any] = ray.get([getattr(m, method).remote(*arguments) for m in members])
     return answers
 
 

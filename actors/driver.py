@@ -21,7 +21,9 @@ from actors.parts import PART_ROWS
 from actors.placement import Placement, PlacementPolicy, plan_feeders, plan_placement
 from actors.prosumer import Pulse
 from actors.stages import Stage
+from actors.trading import BYTES_EACH_PERIOD, TradePrices, match_in_hosts
 from raygrid.market.clearing import ClearingOptions, ClearingResult
+from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS, TradeTotals
 from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
 from raygrid.market.staleness import Traffic
@@ -29,6 +31,7 @@ from raygrid.market.stragglers import Waits
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
+from raygrid.scenario.config import Market
 
 if TYPE_CHECKING:
     from raygrid.results.store import PartRecord
@@ -39,6 +42,7 @@ def place(
     policy: PlacementPolicy,
     resources: ClusterResources,
     feeders: int | None = None,
+    match_up_to: int = 0,
 ) -> Placement:
     """Plan who sits where, before any actor starts; see `plan_placement` and `plan_feeders`.
 
@@ -52,6 +56,8 @@ def place(
         The cluster's machines.
     feeders : int, optional
         Number of feeder operators, where the user asked for one.
+    match_up_to : int
+        Prosumers up to which hosts match trades, which takes memory besides.
 
     Returns
     -------
@@ -59,7 +65,10 @@ def place(
         `describe()` is the line to show before the run.
     """
     community = case.community
-    placement = plan_placement(policy, len(community), community.bytes_each, resources)
+    bytes_each = community.bytes_each
+    if MAX_MATCHED_PROSUMERS < len(community) <= match_up_to:
+        bytes_each += BYTES_EACH_PERIOD * case.n_periods
+    placement = plan_placement(policy, len(community), bytes_each, resources)
     count = plan_feeders(feeders, case.network, placement.n_hosts, resources)
     return replace(placement, feeders=count)
 
@@ -294,6 +303,32 @@ class RayMarket:
             grid_kw = exchange.grid_kw()
             tables.append(grid_schedule_table(grid_kw, slack, first_period, with_stores))
         return [write_part(folder, "schedule", k, table) for k, table in enumerate(tables)]
+
+    def write_trades(
+        self, folder: Path, result: ClearingResult, section: Market
+    ) -> tuple[list[PartRecord], TradeTotals]:
+        """Let the hosts match the trades of the final schedule and write them as parts.
+
+        The trades of `raygrid.market.marketplace.match_trades`, sparse ones.
+
+        Parameters
+        ----------
+        folder : Path
+            `RunWriter.part_folder("trades")`, on storage that every node shares.
+        result : ClearingResult
+            The last clearing's.
+        section : Market
+            How to price, and the minimum trade size.
+        """
+        locational = section.settlement_price == "locational"
+        prices = TradePrices(
+            result.settlement_price_per_kwh, result.lmp_per_kwh if locational else None
+        )
+        return self._finished().with_hosts(
+            lambda hosts, messages: match_in_hosts(
+                hosts, messages, self.case.network, section.minimum_trade_wh, prices, folder
+            )
+        )
 
     def _finished(self) -> RayExchange:
         if self._exchange is None:

@@ -14,7 +14,7 @@ from actors.log import LOG_BYTES, RoundLog
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
 from raygrid.market.clearing import ClearingOptions, IterationRecord, WarmStart
-from raygrid.market.messages import HostFinal, OperatorFinal, RoundOutcome
+from raygrid.market.messages import FinalMessage, HostFinal, OperatorFinal, RoundOutcome
 from raygrid.market.session import initial_pi
 from raygrid.market.staleness import Traffic
 from raygrid.market.stragglers import SilentHostError, Waits
@@ -236,6 +236,13 @@ class RayExchange:
                 )
             )
         )
+
+    def with_hosts(self, action: Callable[[Sequence[Any], Sequence[FinalMessage]], R]) -> R:
+        """Do something with all hosts and their final messages; once more after a failure."""
+        if self.final is None or self.final.faults:
+            raise RuntimeError("there is no final schedule to ask for")
+        messages = self.final.messages
+        return self._mending(lambda: action(self._crew.hosts, messages))
 
     def _mending(self, action: Callable[[], R]) -> R:
         """Do `action`; after a failure of Ray mend the crew and do it again."""

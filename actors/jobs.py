@@ -22,6 +22,7 @@ from actors.cluster import PROBE_TIMEOUT_S
 from actors.dashboard import check_address, only_address, probe_dashboard, wrong_token
 from actors.package import stage_package
 from raygrid.errors import EndedShortError, ExitCode, InputError
+from raygrid.results.files import going_on, room_for
 from raygrid.results.provenance import JOB_VARIABLE
 
 UPLOAD_BYTES = 100 * 1024**2
@@ -283,7 +284,8 @@ class JobsClient:
                     "this machine shares with the cluster",
                 )
         try:
-            return pack.receive(log, out)
+            with going_on("fetch it again"), room_for(out / job_id, len(log)):
+                return pack.receive(log, out)
         except ValueError as error:
             raise EndedShortError(
                 f"{job_id}: {error}; try again, or copy {job.out} from the head node"

@@ -44,6 +44,7 @@ from raygrid.prosumer.size import with_weights
 from raygrid.prosumer.survey import Survey, SurveyedRecipe
 
 if TYPE_CHECKING:
+    from actors.trading import HostBook
     from raygrid.results.store import PartRecord
 
 
@@ -146,6 +147,7 @@ class ProsumerActor:
         self._expected = 0
         self._answers: dict[int, Aggregate] = {}
         self._openings: dict[int, PriceMessage] = {}
+        self._book: HostBook | None = None
         self._masks: Masks | None = None
         self.stages = StageClock()
 
@@ -350,6 +352,19 @@ class ProsumerActor:
     def dispatch(self, message: FinalMessage) -> Dispatch:
         """The final schedule of this host's prosumers, in the order of its seat."""
         return Dispatch.joined([d for _, _, d in self.block.final_chunks(message)])
+
+    def open_book(self, message: FinalMessage) -> None:
+        """Take the final schedule's energies, to match trades with other hosts."""
+        from actors.trading import HostBook
+
+        assert self._data is not None
+        self._book = HostBook.of(self.block, message, self._data.slack)
+
+    def ask_book(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the open `HostBook`."""
+        if self._book is None:
+            raise LostStateError("no trades are being matched")
+        return getattr(self._book, method)(*arguments)
 
     def write_schedule(
         self,

@@ -13,7 +13,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import Self
 
-from actors.cluster import Cluster, ClusterOptions, ClusterResources, connect, resolve_address
+from actors.cluster import Cluster, ClusterOptions, ClusterResources, check_address, connect
 from actors.driver import RayMarket, place
 from actors.placement import Placement, PlacementPolicy
 from actors.warm import WarmUp, load_matching
@@ -38,8 +38,8 @@ class Session:
     """
 
     def __init__(self, options: ClusterOptions, libraries: tuple[str, ...] = ()) -> None:
-        # An address that is wrong costs nothing but this check.
-        resolve_address(options.address)
+        # A wrong address costs nothing but this check: what is begun below is waited for.
+        check_address(options.address)
         self._warm_up = WarmUp()
         if libraries:
             Thread(target=self._load_ahead, args=(libraries,), name="load-ahead").start()
@@ -89,9 +89,10 @@ class Session:
         policy: PlacementPolicy,
         tell: Callable[[str], None] | None = None,
         feeders: int | None = None,
+        match_up_to: int = 0,
     ) -> Placement:
         """Plan who sits where, and say so in one line; see `actors.driver.place`."""
-        placement = place(case, policy, self.resources, feeders)
+        placement = place(case, policy, self.resources, feeders, match_up_to)
         if tell is not None:
             tell(placement.describe())
         return placement

@@ -92,7 +92,7 @@ def chain_of_run(
             "'raygrid settle RUN --chain ...' settles the run"
         )
     if n_prosumers > MAX_MATCHED_PROSUMERS:
-        return None, f"not settled: no trades are matched above {MAX_MATCHED_PROSUMERS} prosumers"
+        return None, f"not settled: more than {MAX_MATCHED_PROSUMERS} prosumers"
     check_ready(chain, section.token)
     return chain, ""
 

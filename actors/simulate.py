@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.checkpoint import CheckpointWriter, read_checkpoint
+from actors.checkpoint import CheckpointWriter, interrupted_run, scenario_digest
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.placement import PlacementPolicy
@@ -26,10 +25,16 @@ from raygrid.market.clearing import (
     ClearingResult,
     ClearingStatus,
 )
-from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS, MatchedMarket, match_trades
+from raygrid.market.marketplace import (
+    MAX_MATCHED_PROSUMERS,
+    MatchedMarket,
+    TradeTotals,
+    match_trades,
+    unmatched,
+)
 from raygrid.market.messages import RoundOutcome
 from raygrid.results import frames
-from raygrid.results.files import CHECKPOINT, SCENARIO, RunStatus
+from raygrid.results.files import CHECKPOINT, RunStatus, going_on
 from raygrid.results.folder import check_writable
 from raygrid.results.progress import ProgressLine
 from raygrid.results.reader import RunReader
@@ -165,7 +170,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     started = perf_counter()
     source, past = options.scenario, list[RoundOutcome]()
     if options.resume is not None:
-        source, past = _interrupted(options.resume)
+        source, past = interrupted_run(options.resume)
     scenario, base_dir = load_scenario(
         source,
         settings=options.settings,
@@ -205,9 +210,13 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             cluster=session.resources.manifest(),
             notes=scenario.notes,
         )
-        placement = session.plan(case, options.actors, tell, options.feeders)
+        match_up_to = scenario.market.match_up_to_prosumers
+        placement = session.plan(case, options.actors, tell, options.feeders, match_up_to)
         check_shared(options.out, len(draft.community) * draft.n_periods, session.resources)
-        with RunWriter(options.out, scenario.name, info) as writer:
+        with (
+            RunWriter(options.out, scenario.name, info) as writer,
+            going_on(f"give 'raygrid simulate --resume {writer.path}'"),
+        ):
             writer.write_scenario(dump_resolved(scenario, base_dir))
             with ExitStack() as stack:
                 settling = None
@@ -240,24 +249,6 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             return run.finish(placement.n_hosts, seconds)
 
 
-def _scenario_digest(run: Path) -> bytes:
-    """What a checkpoint knows its scenario by."""
-    return sha256((run / SCENARIO).read_bytes()).digest()
-
-
-def _interrupted(run: Path) -> tuple[Path, list[RoundOutcome]]:
-    """Scenario and rounds of a run that is to be resumed."""
-    reader = RunReader(run, allow_unfinished=True)
-    if reader.status.finished:
-        raise InputError(
-            "the run has come to its end",
-            str(reader.path),
-            "nothing is left to resume; 'raygrid settle' repeats its settlement",
-        )
-    rounds = read_checkpoint(reader.path / CHECKPOINT, _scenario_digest(reader.path))
-    return reader.path / SCENARIO, rounds
-
-
 class _Run:
     """One run on its way into its folder."""
 
@@ -269,10 +260,12 @@ class _Run:
         self._writer = writer
         self._tell = tell
         self._matched: MatchedMarket | None = None
+        self._traded: TradeTotals | None = None
         self._central: CentralSummary | None = None
         self._powerflow: Mapping[str, Any] | None = None
         self._memory: Mapping[str, int] | None = None
         self._notes: list[str] = []
+        self._checkpoint: CheckpointWriter
         self.settled: SettledRun | None = None
         self.result: ClearingResult
 
@@ -295,7 +288,8 @@ class _Run:
         if past:
             self._notes.append(f"resumed after round {len(records)} of an earlier run")
         path = self._writer.path
-        checkpoint = CheckpointWriter(path / CHECKPOINT, _scenario_digest(path))
+        checkpoint = CheckpointWriter(path / CHECKPOINT, scenario_digest(path))
+        self._checkpoint = checkpoint
         with ProgressLine() as line:
 
             def on_round(outcome: RoundOutcome) -> None:
@@ -306,7 +300,6 @@ class _Run:
             try:
                 options = clearing_options(self._scenario)
                 self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
-                checkpoint.discard()
             finally:
                 checkpoint.close()
                 self._writer.write_table("convergence", frames.convergence_table(records))
@@ -336,16 +329,21 @@ class _Run:
         self._writer.add_parts(
             "schedule", market.write_schedule(self._writer.part_folder("schedule"))
         )
-        if len(case.community) > MAX_MATCHED_PROSUMERS:
-            self._notes.append(
-                f"no trades were matched: {len(case.community)} prosumers are more than "
-                f"the {MAX_MATCHED_PROSUMERS} whose schedules are gathered for it"
-            )
-            return
-        self._matched = match_trades(
-            case, self.result, market.dispatch().p_kw, self._scenario.market
-        )
-        self._writer.write_table("trades", self._matched.trades.table())
+        self._trade(market)
+
+    def _trade(self, market: RayMarket) -> None:
+        """Match trades: here, or of many prosumers in the hosts."""
+        section, n = self._scenario.market, len(self._case.community)
+        if n <= MAX_MATCHED_PROSUMERS:
+            self._matched = match_trades(self._case, self.result, market.dispatch().p_kw, section)
+            self._writer.write_table("trades", self._matched.trades.table())
+            self._traded = self._matched.totals
+        elif reason := unmatched(n, section):
+            self._notes.append(reason)
+        else:
+            folder = self._writer.part_folder("trades")
+            records, self._traded = market.write_trades(folder, self.result, section)
+            self._writer.add_parts("trades", records)
 
     def weigh(self, market: RayMarket) -> None:
         """Note the memory of this process and of the actors, while they are there."""
@@ -447,14 +445,12 @@ class _Run:
         reason = result.reason or ("" if settled is None else settled.reason)
         done = result.status is ClearingStatus.CONVERGED and not reason
         status = RunStatus.OK if done else RunStatus.ENDED_SHORT
-        energy = 0.0
-        if self._matched is not None:
-            energy = float(self._matched.trades.energy_wh.sum()) / 1e3
-            if self._matched.dropped_wh:
-                self._notes.append(
-                    f"{self._matched.dropped_wh} Wh in matches below the minimum trade size "
-                    "were left out"
-                )
+        traded = self._traded
+        if traded is not None and traded.dropped_wh:
+            self._notes.append(
+                f"{traded.dropped_wh} Wh in matches below the minimum trade size were left out"
+            )
+        energy = 0.0 if traded is None else traded.energy_wh / 1e3
         summary = Summary(
             scenario=self._scenario.name,
             run_id=writer.run_id,
@@ -475,6 +471,7 @@ class _Run:
         )
         notes = tuple(dict.fromkeys([*case.notes, *self._notes]))
         writer.write_summary(summary)
+        self._checkpoint.discard()
         writer.finish(
             status,
             {
@@ -489,5 +486,5 @@ class _Run:
             notes=notes,
         )
         write_report(RunReader(writer.path))
-        trades = None if self._matched is None else len(self._matched.trades)
+        trades = None if traded is None else traded.trades
         return RunResult(writer.path, summary, result, case, trades, notes, reason)

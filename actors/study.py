@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.cluster import ClusterOptions, ClusterResources, connect, resolve_address
 from raygrid.errors import InputError, RaygridError
-from raygrid.results.files import SUMMARY, RunStatus
+from raygrid.results.files import SUMMARY, RunStatus, going_on
 from raygrid.results.folder import check_writable
 from raygrid.results.study import StudyRecord
 from raygrid.results.study_folder import StudyFolder
@@ -112,7 +112,10 @@ def run_study(options: StudyOptions, tell: Callable[[str], None] = lambda _: Non
     resolve_address(options.cluster.address)
     check_writable(options.out / study.name)
     facts: dict[str, Any] = {"description": study.description, "command": options.command}
-    with StudyFolder(options.out, study.name, facts | {"cluster": {}}) as folder:
+    with (
+        going_on("give the same command again: finished runs stay"),
+        StudyFolder(options.out, study.name, facts | {"cluster": {}}) as folder,
+    ):
         records = folder.records(run.key for run in runs)
         kept = len(records)
         todo = [run for run in runs if run.key not in records]

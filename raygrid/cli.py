@@ -62,11 +62,31 @@ def main() -> NoReturn:
         # The reader of our output went away (| head): nothing is wrong, nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = int(ExitCode.DONE)
-    except Exception:
-        path = _write_bug_log()
-        click.echo(f"raygrid: this is a bug; please report it with the log {path}", err=True)
-        code = int(ExitCode.BUG)
+    except Exception as error:
+        code = _full_disk(error) or _bug()
     sys.exit(code)
+
+
+def _full_disk(error: Exception) -> int | None:
+    """Say so where a disk is full that nobody had in mind; None where something else is wrong."""
+    from raygrid.results.files import is_full
+
+    if not isinstance(error, OSError) or not is_full(error):
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    click.echo(
+        f"raygrid: {where}{error.strerror}; what was written before is kept, make room and give "
+        "the command again",
+        err=True,
+    )
+    return int(ExitCode.ENDED_SHORT)
+
+
+def _bug() -> int:
+    """Write a log of the current exception, and name it."""
+    path = _write_bug_log()
+    click.echo(f"raygrid: this is a bug; please report it with the log {path}", err=True)
+    return int(ExitCode.BUG)
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -51,3 +51,7 @@ class EndedShortError(RaygridError):
     """A run that could not be carried to its end, with the reason in one line."""
 
     exit_code = ExitCode.ENDED_SHORT
+
+
+class FullDiskError(EndedShortError):
+    """A disk or a quota is full: says what was not written, where, and how much room it takes."""

@@ -1,8 +1,8 @@
 """Clears a market on a cluster and disturbs it meanwhile; a program of its own for tests.
 
 `python node_program.py ADDRESS HOSTS [EVENT [VALUE]]` prints what came out as JSON. Events happen
-after the fifth round: `host` kills the first prosumer host's process, `operator` the operator's,
-`kill PID` any other, `run COMMAND` runs a command (that pulls a cable, say).
+after the fifth round: `host` kills the first prosumer host's process, `kill PID` any other,
+`run COMMAND` runs a command (that pulls a cable, say).
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ def main(address: str, hosts: int, event: str = "", value: str = "") -> None:
             def disturb(market: RayMarket) -> None:
                 if event == "host":
                     os.kill(market.pulses[0].pid, signal.SIGKILL)
-                elif event == "operator":
-                    os.kill(market.pulses[-1].pid, signal.SIGKILL)
                 elif event == "kill":
                     os.kill(int(value), signal.SIGKILL)
                     # What stands on a raylet goes some time after it.

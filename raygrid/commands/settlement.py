@@ -24,9 +24,11 @@ def settle(run: Path, chain: str | None, redeploy: bool) -> int:
     RUN is a run's folder, or the folder of a scenario's runs, which means its newest. What is
     settled stays so: repeating it does no harm.
     """
+    from raygrid.results.files import going_on
     from raygrid.settlement.stored import settle_stored
 
-    done = settle_stored(run, chain, redeploy)
+    with going_on(f"give 'raygrid settle {run}' again"):
+        done = settle_stored(run, chain, redeploy)
     figures = done.summary
     click.echo(
         f"{figures.chain}: {figures.settled} of {figures.trades} trades settled, "

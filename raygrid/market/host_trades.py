@@ -125,6 +125,18 @@ class LocatedMatching:
     seller_bus: IntArray
     buyer_bus: IntArray
 
+    def rows(self, start: int, stop: int) -> LocatedMatching:
+        """Some trades in a row, with nothing dropped."""
+        part, all_ = slice(start, stop), self.matching
+        matching = Matching(
+            all_.seller_id[part],
+            all_.buyer_id[part],
+            all_.period[part],
+            all_.energy_wh[part],
+            np.zeros_like(all_.dropped_wh),
+        )
+        return LocatedMatching(matching, self.seller_bus[part], self.buyer_bus[part])
+
 
 class HostTrades:
     """The energies of one host's agents, on the way from schedules to trades.

@@ -24,7 +24,39 @@ from raygrid.scenario.case import Case
 from raygrid.scenario.config import Market
 
 MAX_MATCHED_PROSUMERS = 20_000
-"""Prosumers up to which the driver gathers schedules to match trades."""
+"""Prosumers up to which the driver gathers schedules to match trades; of more the hosts do."""
+
+
+@dataclass(frozen=True)
+class TradeTotals:
+    """What a market's trades come to.
+
+    Attributes
+    ----------
+    trades : int
+        Their number.
+    energy_wh, dropped_wh : int
+        Their energy, and that of the matches below the minimum trade size [Wh].
+    """
+
+    trades: int
+    energy_wh: int
+    dropped_wh: int
+
+
+def unmatched(n_prosumers: int, market: Market) -> str:
+    """Why hosts match no trades of so many prosumers, in one line; empty where they do."""
+    if n_prosumers > market.match_up_to_prosumers:
+        return (
+            f"no trades were matched: {n_prosumers} prosumers are more than the "
+            f"{market.match_up_to_prosumers} of market.match_up_to_prosumers"
+        )
+    if market.trade_matching == "proportional":
+        return (
+            f"no trades were matched: {n_prosumers} prosumers are more than the "
+            f"{MAX_MATCHED_PROSUMERS} that trade in proportion; set market.trade_matching: sparse"
+        )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +73,11 @@ class MatchedMarket:
 
     trades: Trades
     dropped_wh: int
+
+    @property
+    def totals(self) -> TradeTotals:
+        """What they come to."""
+        return TradeTotals(len(self.trades), int(self.trades.energy_wh.sum()), self.dropped_wh)
 
 
 def match_trades(

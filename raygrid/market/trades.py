@@ -431,14 +431,26 @@ def locational_trades(
     Trades
         Priced trades, with the network account's part in `network_micro`.
     """
-    price = micro_price(lmp_per_kwh)
     order = np.argsort(agent_id)
 
     def bus_of(ids: IntArray) -> IntArray:
         return np.asarray(bus[order[np.searchsorted(agent_id, ids, sorter=order)]])
 
-    at_seller = price[bus_of(matching.seller_id), matching.period]
-    at_buyer = price[bus_of(matching.buyer_id), matching.period]
+    sells, buys = bus_of(matching.seller_id), bus_of(matching.buyer_id)
+    return priced_at_buses(matching, lmp_per_kwh, sells, buys, first_id)
+
+
+def priced_at_buses(
+    matching: Matching,
+    lmp_per_kwh: FloatArray,
+    seller_bus: IntArray,
+    buyer_bus: IntArray,
+    first_id: int = 0,
+) -> Trades:
+    """`locational_trades` where the buses of each trade's seller and buyer are known."""
+    price = micro_price(lmp_per_kwh)
+    at_seller = price[seller_bus, matching.period]
+    at_buyer = price[buyer_bus, matching.period]
     paid, earned = (micro_value(matching.energy_wh, p) for p in (at_buyer, at_seller))
     return _priced(matching, at_seller, paid - earned, first_id)
 

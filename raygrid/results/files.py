@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
+
+from raygrid.errors import FullDiskError
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -18,7 +23,9 @@ SCENARIO = "scenario.resolved.yaml"
 PTDF = "ptdf.npz"
 REPORT = "report.html"
 CHECKPOINT = "checkpoint.bin"
-"""Rounds of a clearing that has not ended; gone once it has."""
+"""Rounds of a clearing whose results are not all written; gone once they are."""
+BLOCK_BYTES = 100_000
+"""Room for a small file, where nobody knows better [B]."""
 
 
 class RunStatus(StrEnum):
@@ -54,8 +61,80 @@ def json_text(value: Any) -> str:
     return json.dumps(json_safe(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
-    """Write beside, flush to disk, replace: nobody ever sees half a file. Returns the SHA-256."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, a limit on the size of files."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room, rather than no right or no storage at all."""
+    return error.errno in _FULL
+
+
+@contextmanager
+def room_for(path: Path, about_bytes: int) -> Iterator[None]:
+    """Turn a full disk into one line: what was not written, where, and what it takes.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is written.
+    about_bytes : int
+        Room that it takes at most, roughly [B].
+
+    Raises
+    ------
+    FullDiskError
+        The disk or a quota is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        free = ""
+        with suppress(OSError):
+            free = f", {_size(shutil.disk_usage(path.parent).free)} are free there"
+        raise FullDiskError(
+            f"{path} was not written: {error.strerror}; it takes up to {_size(about_bytes)}{free}; "
+            "what was written before is kept, make room"
+        ) from error
+
+
+@contextmanager
+def going_on(cure: str) -> Iterator[None]:
+    """Say after a full disk how to go on with what is kept."""
+    try:
+        yield
+    except FullDiskError as error:
+        raise FullDiskError(f"{error} and {cure}") from error
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.3g} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.3g} kB"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], about_bytes: int = 0) -> str:
+    """Write beside, flush to disk, replace: nobody ever sees half a file. Returns the SHA-256.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    write : callable
+        Gets a stream open for bytes.
+    about_bytes : int
+        Room that it takes at most, roughly, for the message where there is none [B].
+
+    Raises
+    ------
+    FullDiskError
+        The disk or a quota is full; the file is as it was.
+    """
+    with room_for(path, about_bytes or BLOCK_BYTES):
+        return _write_atomically(path, write)
+
+
+def _write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w+b") as stream:

@@ -6,12 +6,13 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from raygrid.errors import InputError
+from raygrid.errors import FullDiskError, InputError
 from raygrid.results import provenance
 from raygrid.results.files import MANIFEST, RunStatus, json_text, write_atomically
 from raygrid.schemas import SCHEMA_VERSION
@@ -115,24 +116,30 @@ class FolderWriter:
     ) -> None:
         if self._finished:
             return
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._close(RunStatus.INTERRUPTED, "stopped by the user")
-        else:
-            self._close(RunStatus.FAILED, str(error) if error else "left without a result")
+        # Where there is no room for this either, the manifest goes on to say 'running'.
+        with suppress(FullDiskError):
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self._close(RunStatus.INTERRUPTED, "stopped by the user")
+            else:
+                self._close(RunStatus.FAILED, str(error) if error else "left without a result")
 
-    def write_file(self, file: str, write: Callable[[IO[bytes]], Any]) -> None:
-        """Write one file with a function that gets it open for bytes.
+    def write_file(
+        self, file: str, write: Callable[[IO[bytes]], Any], about_bytes: int = 0
+    ) -> None:
+        """Write one file with a function that gets it open for bytes; see `write_atomically`.
 
         Raises
         ------
         ValueError
             If the file was written before, or the folder is finished.
         InputError
-            If it cannot be written (disk full, storage gone).
+            If it cannot be written (no right, storage gone).
+        FullDiskError
+            If there is no room.
         """
         self._new(file)
         try:
-            self._files[file] = write_atomically(self.path / file, write)
+            self._files[file] = write_atomically(self.path / file, write, about_bytes)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 

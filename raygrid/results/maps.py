@@ -21,7 +21,9 @@ def trade_map(data: RunData) -> Figure:
     if pairs is None:
         return Figure("trades", title, "", "There are no trades.")
     if not len(pairs.energy_kwh):
-        return Figure("trades", title, "", "Nobody traded: no pair exchanges any energy.")
+        none = "Nobody traded: no pair exchanges any energy."
+        many = f"{count(pairs.trades)} trades are too many for a picture of their pairs."
+        return Figure("trades", title, "", many if pairs.trades else none)
     seller, buyer, who = pairs.seller, pairs.buyer, "prosumer"
     if max(len(np.unique(seller)), len(np.unique(buyer))) > MAX_CELLS:
         seller, buyer, who = _buses(data, seller), _buses(data, buyer), "bus"

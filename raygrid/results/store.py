@@ -94,7 +94,9 @@ class RunWriter(FolderWriter):
         """Write one table (`name` is its file without `.parquet`) with the schema it must have."""
         table = conform(name, table)
         self.write_file(
-            f"{name}.parquet", lambda stream: pq.write_table(table, stream, compression="zstd")
+            f"{name}.parquet",
+            lambda stream: pq.write_table(table, stream, compression="zstd"),
+            table.nbytes,
         )
 
     def write_pieces(self, name: str, tables: Iterable[pa.Table]) -> None:
@@ -198,6 +200,8 @@ def write_part(folder: Path, name: str, index: int, table: pa.Table) -> PartReco
     table = conform(name, table)
     folder.mkdir(parents=True, exist_ok=True)
     digest = write_atomically(
-        folder / file, lambda stream: pq.write_table(table, stream, compression="zstd")
+        folder / file,
+        lambda stream: pq.write_table(table, stream, compression="zstd"),
+        table.nbytes,
     )
     return PartRecord(file, digest, table.num_rows)

@@ -393,6 +393,9 @@ class Market(Section):
     trade_matching: Literal["proportional", "sparse"] = Field(
         "sparse", description="bilateral trades: proportional (5-3), or few and electrically near"
     )
+    match_up_to_prosumers: Whole = Field(
+        100_000, description="no trades are matched of more prosumers"
+    )
     minimum_trade_wh: Whole = Field(1, description="smaller trades are dropped [Wh]")
     settlement_price: Literal["average_marginal_cost", "locational"] = Field(
         "average_marginal_cost", description="price of trades: thesis (5-2), or that of the bus"

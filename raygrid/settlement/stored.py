@@ -72,6 +72,12 @@ def settle_stored(path: Path, chain: str | None = None, redeploy: bool = False) 
     """
     finish_update(find_run(path))
     run = RunReader(path)
+    if run.has("trades.parquet") and (run.path / "trades.parquet").is_dir():
+        raise InputError(
+            "its trades are in parts, which only runs of many prosumers are",
+            str(run.path),
+            "settle a run of at most 20,000 prosumers",
+        )
     scenario, registry = stored_scenario(run), stored_registry(run)
     order = SettlementOrder(
         run.path,
