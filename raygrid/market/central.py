@@ -242,7 +242,7 @@ def _model_devices(case: Case, constraints: list[Any]) -> _Devices:
     population, grid, n_periods, dt = case.population, case.grid, case.n_periods, case.period_hours
     sellers = np.flatnonzero(population.has_generator)
     buyers = np.flatnonzero(population.has_elastic_demand)
-    storage = all_storage(population)
+    storage = all_storage(population, dt)
     none = np.zeros(storage.charge_max_kw.shape)
     generation = _box(
         sellers,

@@ -108,7 +108,7 @@ def check_feasible(case: Case, *, network_constrained: bool = True) -> Feasibili
         If batteries cannot keep their own bounds, or the solver fails.
     """
     people = case.population
-    storage = all_storage(people)
+    storage = all_storage(people, case.period_hours)
     if _feasible_with_idle_batteries(case, network_constrained):
         return Feasibility(FeasibilityStatus.FEASIBLE)
     exact = len(storage) * case.n_periods <= MAX_BATTERY_PERIODS
