@@ -208,8 +208,9 @@ class HouseholdsPopulation(ShapedPopulation):
 
     source: Literal["households"]
     units: DataPath = Field(
-        description="table: unit, prosumer_id, bus, kind (load, pv, battery), shape, power_kw, "
-        "capacity_kwh, efficiency"
+        description="table: unit, prosumer_id, bus, kind (household, load, pv, battery, ev, "
+        "shiftable), shape, power_kw, capacity_kwh, efficiency; of EVs and shiftable loads also "
+        "from_hour, to_hour, energy_kwh, trip_kwh, discharge_kw, constant_kw"
     )
     soc_initial_share: Share = Field(
         0.5, description="state of charge at the start, and least at the end, of the capacity"

@@ -30,7 +30,13 @@ from raygrid.scenario.history import History, split_profiles
 from raygrid.scenario.shapes import ShapeTable, read_shapes, shifted_profiles
 from raygrid.scenario.stays import Clock
 from raygrid.scenario.tables import bus_positions
-from raygrid.scenario.tabular import read_table
+from raygrid.scenario.tabular import TableData, read_table
+from raygrid.scenario.unit_stores import (
+    STORE_COLUMNS,
+    STORE_KINDS,
+    check_store_units,
+    unit_stores,
+)
 
 Rules = TypeVar("Rules", HouseholdRules, EvRules, ShiftableRules)
 
@@ -56,6 +62,12 @@ class When:
     horizon: Horizon
     first_hour: float = 0.0
     history: History | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The hours of the day that the periods cover."""
+        horizon = self.horizon
+        return Clock.of(horizon.start, self.first_hour, horizon.periods, horizon.dt)
 
     def profiles(
         self,
@@ -165,7 +177,6 @@ def drawn_community(
     household = when.profiles(loads, *codes).reshape(*every[0].shape, when.horizon.periods)
     flexible = source.flexible_share * household
     pv = read_shapes(data_path(source.pv_shapes, base_dir), source.pv_systems)
-    clock = Clock.of(when.horizon.start, when.first_hour, when.horizon.periods, when.horizon.dt)
     return DrawnCommunity(
         agents=source.agents,
         seed=seed,
@@ -175,7 +186,7 @@ def drawn_community(
         elastic_shapes=source.elastic_headroom * flexible,
         pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(source.pv_systems))),
         stores=StoreRules(
-            _rules(EvRules, source.evs), _rules(ShiftableRules, source.shiftable), clock
+            _rules(EvRules, source.evs), _rules(ShiftableRules, source.shiftable), when.clock
         ),
     )
 
@@ -206,11 +217,13 @@ class HouseholdUnits:
     main_shape : (n,) int64
         Position of the shape of each household's first load; -1 without loads.
     kind : (m,) str array
-        One of `KINDS` per unit.
+        One of `KINDS` or `STORE_KINDS` per unit.
     owner, shape : (m,) int64
         Its household's position, and its shape's.
     power_kw, capacity_kwh, efficiency : (m,) float64
         Its rated power, and a battery's size and efficiency.
+    table : TableData
+        The units as they were read.
     """
 
     ids: IntArray
@@ -223,6 +236,7 @@ class HouseholdUnits:
     power_kw: FloatArray
     capacity_kwh: FloatArray
     efficiency: FloatArray
+    table: TableData
 
     def total(
         self,
@@ -292,15 +306,17 @@ def read_units(
             "capacity_kwh": "nonnegative",
             "efficiency": "nonnegative",
         },
+        None if isinstance(source, TownPopulation) else STORE_COLUMNS,
     )
     table.keys_unique("unit")
     bus = bus_positions(table, "bus", network.bus_id)
     kind, shape = np.array(table.texts("kind")), np.array(table.texts("shape"))
     owner = table.ints("prosumer_id")
-    strange = ~np.isin(kind, KINDS)
+    kinds = KINDS if isinstance(source, TownPopulation) else (*KINDS, *STORE_KINDS)
+    strange = ~np.isin(kind, kinds)
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
-        table.refuse(row, "kind", f"'{kind[row]}' is no kind", f"one of {', '.join(KINDS)}")
+        table.refuse(row, "kind", f"'{kind[row]}' is no kind", f"one of {', '.join(kinds)}")
     if (owner < 1).any():
         row = int(np.flatnonzero(owner < 1)[0])
         table.refuse(row, "prosumer_id", f"id {owner[row]}", "prosumers count from 1")
@@ -311,7 +327,7 @@ def read_units(
         table.refuse(row, "bus", f"prosumer {owner[row]} stands at two buses", "choose one")
     efficiency = table.floats("efficiency")
     battery = kind == "battery"
-    wrong = battery & ~((efficiency > 0) & (efficiency <= 1))
+    wrong = np.isin(kind, ("battery", "ev")) & ~((efficiency > 0) & (efficiency <= 1))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         table.refuse(row, "efficiency", f"{efficiency[row]:g} is outside (0, 1]", "give e.g. 0.95")
@@ -321,7 +337,8 @@ def read_units(
             str(table.path),
             "merge them or make them two prosumers",
         )
-    names = sorted(set(shape[~battery]))
+    check_store_units(table, kind)
+    names = sorted(set(shape[np.isin(kind, ("household", "load", "pv"))]))
     shapes = read_shapes(data_path(source.load_shapes, base_dir), names)
     column = np.searchsorted(names, shape) if names else np.zeros(len(shape), np.int64)
     is_load = np.flatnonzero((kind == "household") | (kind == "load"))
@@ -339,6 +356,7 @@ def read_units(
         power_kw=table.floats("power_kw"),
         capacity_kwh=table.floats("capacity_kwh"),
         efficiency=efficiency,
+        table=table,
     )
 
 
@@ -394,12 +412,14 @@ def read_households(
     population = replace(
         population, cycle_cost_per_kwh=np.where(population.has_battery, costs, 0.0)
     )
+    wear = _between(seed, "ev_cycle_cost", ids, source.battery_cycle_cost_per_kwh)
+    stores, constant = unit_stores(units.table, units.kind, units.owner, when.clock, wear)
     population = _split_flexible(
-        population,
+        replace(population, stores=stores),
         source,
         seed,
         units.total(when, "household", weeks, quarters),
-        units.total(when, "load", weeks, quarters),
+        units.total(when, "load", weeks, quarters) + constant,
     )
     return (
         population
