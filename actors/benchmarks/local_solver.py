@@ -1,4 +1,4 @@
-"""One battery subproblem: the compiled path method against warm-started OSQP and DAQP.
+"""One battery, EV or shiftable load: the compiled methods against warm-started OSQP and DAQP.
 
 All solvers see the same ADMM-like
 sequence of targets in the same process: households with fixed load and battery, once more
@@ -8,6 +8,10 @@ charge and discharge (with a small ridge, since they enter p only together) and 
 the last active set. Both are timed on their own clocks, without Python, and the median is
 taken; the path method in CPU time per thread, and in wall time for one and two threads. DAQP
 stands only where it is installed (`pip install raygrid[bench]`).
+
+EVs (at home overnight, half of them able to discharge) and shiftable loads are agents of their own,
+solved anew each round by `raygrid.prosumer.store_path`; OSQP again keeps and warm-starts one
+workspace each.
 """
 
 from __future__ import annotations
@@ -24,7 +28,13 @@ from actors.benchmarks.common import SuiteSettings
 from raygrid.arrays import FloatArray
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import Population
+from raygrid.prosumer.store_local import solve_stores
+from raygrid.prosumer.stores import StoreKind, Stores
 from raygrid.results.benchmark import Report, Spread, Target
+from raygrid.scenario.drawn_stores import EvRules, ShiftableRules, StoreRules
+from raygrid.scenario.households import rules_of
+from raygrid.scenario.stays import Clock
+from raygrid.scenario.store_sections import ElectricVehicles, ShiftableLoads
 
 RHO = 0.1
 ROUNDS = 12
@@ -200,6 +210,81 @@ def one_row(n_periods: int, with_pv: bool, prosumers: int, sample: int) -> dict[
     }
 
 
+def store_rules(evs: float, shiftable: float, n_periods: int) -> StoreRules:
+    """Rules of `community`, with these shares."""
+    return StoreRules(
+        rules_of(EvRules, ElectricVehicles(share=evs, v2g_share=0.5)),
+        rules_of(ShiftableRules, ShiftableLoads(share=shiftable)),
+        Clock(0.0, n_periods, 24 / n_periods),
+    )
+
+
+def osqp_store(stores: Stores, i: int, n_periods: int, period_hours: float) -> Any:
+    """OSQP set up for one store: charge, discharge and energy of every period."""
+    import osqp
+    from scipy import sparse
+
+    one = stores.take(slice(i, i + 1))
+    limits = one.limits(n_periods)
+    eye = sparse.identity(n_periods, format="csc")
+    step = sparse.diags([1.0, -1.0], [0, -1], shape=(n_periods, n_periods))
+    gain, drain = period_hours * one.eta_charge[0], period_hours / one.eta_discharge[0]
+    balance = sparse.hstack([-gain * eye, drain * eye, step])
+    given = -limits.used_kwh[0]
+    given[0] += one.initial_kwh[0]
+    net = sparse.hstack([-eye, eye, 0 * eye])
+    zero = np.zeros(n_periods)
+    low = np.concatenate([given, zero, zero, limits.floor_kwh[0]])
+    ceiling = np.full(n_periods, one.max_kwh[0])
+    high = np.concatenate([given, limits.charge_kw[0], limits.discharge_kw[0], ceiling])
+    solver = osqp.OSQP()
+    solver.setup(
+        sparse.triu(RHO * net.T @ net, format="csc"), np.zeros(3 * n_periods),
+        sparse.vstack([balance, sparse.identity(3 * n_periods)], format="csc"), low, high,
+        verbose=False, eps_abs=OSQP_TOLERANCE, eps_rel=OSQP_TOLERANCE, max_iter=200_000,
+    )  # fmt: skip
+    return solver
+
+
+def store_row(kind: StoreKind, n_periods: int, stores: int, sample: int) -> dict[str, Any]:
+    """Both solvers on the same targets; times in microseconds per subproblem."""
+    hours = 24 / n_periods
+    is_ev = kind is StoreKind.EV
+    some = store_rules(float(is_ev), float(not is_ev), n_periods).draw(1, np.arange(1, stores + 1))
+    nobody = Population.empty(len(some), n_periods)
+    targets = admm_targets(nobody, hours)
+    rho, p = np.full(len(some), RHO), np.empty(targets[0].shape)
+    solve_stores(some.take(slice(0, 4)), hours, targets[0][:4], rho[:4], p[:4])
+    cpu = 0.0
+    for target in targets:
+        began = time.thread_time()
+        for start in range(0, len(some), CHUNK):
+            part = slice(start, start + CHUNK)
+            solve_stores(some.take(part), hours, target[part], rho[part], p[part])
+        cpu += time.thread_time() - began
+    seconds, worst = [], 0.0
+    wear = some.cycle_cost_per_kwh[:, None] * np.ones((1, 2 * n_periods))
+    for i in range(sample):
+        solver = osqp_store(some, i, n_periods, hours)
+        for k, target in enumerate(targets):
+            linear = np.concatenate([RHO * target[i], -RHO * target[i]]) + wear[i]
+            solver.update(q=np.concatenate([linear, np.zeros(n_periods)]))
+            found = solver.solve(raise_error=False)
+            if k > 0:
+                seconds.append(found.info.solve_time + found.info.update_time)
+        net = found.x[n_periods : 2 * n_periods] - found.x[:n_periods]
+        worst = max(worst, float(np.abs(net - p[i]).max()))
+    path_us, osqp_us = 1e6 * cpu / len(some) / len(targets), Spread.of(1e6 * s for s in seconds)
+    return {
+        "store": kind.name.lower(),
+        "periods": n_periods,
+        "path_us_cpu": path_us,
+        "osqp_us": osqp_us,
+        "osqp_over_path": osqp_us.median / path_us,
+        "osqp_worst_p_error_kw": worst,
+    }
+
+
 class Settings(SuiteSettings):
     """What can be set: the batch of the path method, and how many of it the QPs solve."""
 
@@ -211,7 +296,7 @@ QUICK = Settings(prosumers=64, sample=4)
 
 
 def run(report: Report, settings: Settings) -> None:
-    """Time one battery subproblem by three solvers."""
+    """Time one battery subproblem by three solvers, and one EV and shiftable load by two."""
     tiny = households(4, 24, True)
     LocalSolver(tiny, 1.0).solve(0, 4, tiny.fixed_load_kw, np.ones(4), np.empty((4, 24)))
     table = report.table("One battery subproblem", ("periods", "pv"))
@@ -226,4 +311,11 @@ def run(report: Report, settings: Settings) -> None:
                 Target(f"{what}: 2 threads [us]", row["path_us_2_threads"].median, at_most=10),
                 Target(f"{what}: OSQP / path, a thread each", row["osqp_over_path"], at_least=10),
             ]
+    of_stores = report.table("One EV or shiftable load", ("store", "periods"))
+    for n_periods in (24, 96):
+        for kind in StoreKind:
+            of_stores.add(store_row(kind, n_periods, settings.prosumers // 4, settings.sample))
+    for row in of_stores.rows:
+        what = f"{row['store']}, T = {row['periods']}: OSQP / path, a thread each"
+        targets.append(Target(what, row["osqp_over_path"], at_least=10))
     report.targets(targets)

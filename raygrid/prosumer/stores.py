@@ -165,6 +165,24 @@ class Stores:
         fill_limits(*kernel_stores(self), out)
         return StoreLimits(*out.transpose(1, 0, 2))
 
+    def even_charge_kw(self, n_periods: int, period_hours: float) -> FloatArray:
+        """Charge (M, T) where each stay gains just what it must, evenly over its time [kW]."""
+        t = np.arange(n_periods)
+        power, energy = np.zeros((len(self), n_periods)), self.initial_kwh
+        later = np.cumsum(self.is_stay[:, ::-1], axis=1)[:, ::-1] - self.is_stay
+        for k in range(self.arrival.shape[1]):
+            arrival, departure, stays = self.arrival[:, k], self.departure[:, k], self.is_stay[:, k]
+            energy = energy - self.used_kwh[:, k]
+            at_end = np.where(later[:, k] == 0, self.final_min_kwh, 0.0)
+            goal = np.maximum(self.needed_kwh[:, k], at_end)
+            gain = np.where(stays, np.maximum(goal - energy, 0.0), 0.0)
+            hours = period_hours * np.where(stays, departure - arrival, 1.0)
+            here = np.minimum(departure[:, None], t + 1.0) - np.maximum(arrival[:, None], t)
+            even = np.minimum(gain / self.eta_charge / hours, self.charge_max_kw)
+            power += even[:, None] * np.maximum(here, 0.0)
+            energy = energy + gain
+        return power
+
     def owner_sums(self, values: FloatArray, n: int) -> FloatArray:
         """Sums (n, T) of values (M, T) over the stores of each of n prosumers."""
         return owner_sums(self.owner, values, n)

@@ -30,6 +30,8 @@ class Survey:
         Positions of the buses where they stand, ascending.
     fixed_load_quanta : (nb, D T) int64
         Fixed load per bus over all market days whose flows set the limits, this day first.
+    even_charge_quanta : (nb, T) int64
+        What EVs and shiftable loads draw where they serve their needs evenly.
     p_min_quanta, p_max_quanta : (nb, T) int64
         Range of the net injection per bus, batteries at full power.
     weight_quanta : int
@@ -49,6 +51,7 @@ class Survey:
     stores: int
     buses: IntArray
     fixed_load_quanta: IntArray
+    even_charge_quanta: IntArray
     p_min_quanta: IntArray
     p_max_quanta: IntArray
     weight_quanta: int
@@ -65,6 +68,12 @@ class Survey:
         for values, own in zip((fixed, low, high), quanta, strict=True):
             values[self.buses] = dequantise(own)
         return fixed, low, high
+
+    def even_charge_kw(self, n_buses: int) -> FloatArray:
+        """(B, T) what EVs and shiftable loads of every bus draw where they charge evenly [kW]."""
+        even = np.zeros((n_buses, self.even_charge_quanta.shape[1]))
+        even[self.buses] = dequantise(self.even_charge_quanta)
+        return even
 
 
 def survey(
@@ -102,7 +111,7 @@ def survey(
     n_periods = prosumers.n_periods
     buses = np.unique(prosumers.bus)
     shape = (len(buses), n_periods)
-    fixed, low, high = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    fixed, low, high, even = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     generators = batteries = weight = power = willingness = cost = elastic = generating = 0
     for block in prosumers.blocks():
         given = block.size_weight > 0
@@ -115,6 +124,8 @@ def survey(
         power += int(quantise(flexible_power(block)[~given]).sum())
         if len(block.stores):
             own = block.stores.size_weight
+            charge = block.stores.even_charge_kw(n_periods, period_hours)
+            add_by_bus(np.searchsorted(buses, block.bus[block.stores.owner]), charge, even)
             weight += int(quantise(own[own > 0]).sum())
             power += int(quantise(store_power(block.stores, n_periods)[own <= 0]).sum())
         generates, consumes = block.has_generator, block.has_elastic_demand
@@ -139,6 +150,7 @@ def survey(
         buses=buses,
         stores=len(prosumers.stores),
         fixed_load_quanta=np.concatenate(loads, axis=1),
+        even_charge_quanta=even,
         p_min_quanta=low,
         p_max_quanta=high,
         weight_quanta=weight,

@@ -155,8 +155,12 @@ class CaseDraft:
         if self.limits_known:
             network, factor = self.network, PtdfFactor(self.network)
         else:
+            loads = fixed
+            if everyone.stores:
+                even = everyone.even_charge_kw(self.network.n_buses)
+                loads = fixed + np.tile(even, fixed.shape[1] // even.shape[1])
             network, factor = _set_limits(
-                scenario, self.network, self.town, everyone.prosumers, fixed
+                scenario, self.network, self.town, everyone.prosumers, loads
             )
         if grid is not None:
             p_min[network.slack] -= grid.export_limit_kw
@@ -349,7 +353,7 @@ def _limits_follow_loads(scenario: Scenario) -> bool:
 
 
 def _set_limits(
-    scenario: Scenario, network: Network, town: Town | None, n: int, fixed_bus: FloatArray
+    scenario: Scenario, network: Network, town: Town | None, n: int, load_kw: FloatArray
 ) -> tuple[Network, PtdfFactor]:
     """Limits and impedances as the scenario sets them, and the network's factorisation."""
     source = scenario.network
@@ -358,7 +362,7 @@ def _set_limits(
         network = replace(network, r_pu=network.r_pu * scale, x_pu=network.x_pu * scale)
     factor = PtdfFactor(network)
     rule, limit = source.limits, network.limit_kw
-    flow = factor.flows(-fixed_bus) if _limits_follow_loads(scenario) else None
+    flow = factor.flows(-load_kw) if _limits_follow_loads(scenario) else None
     if town is not None and isinstance(source, TownNetwork) and flow is not None:
         limit = town.limits_kw(limit, flow, source.transformer_margin, source.trunk_margin)
     if rule is None:

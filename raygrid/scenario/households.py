@@ -181,17 +181,17 @@ def drawn_community(
         agents=source.agents,
         seed=seed,
         bus_weight=weight,
-        rules=_rules(HouseholdRules, source),
+        rules=rules_of(HouseholdRules, source),
         fixed_shapes=household - flexible,
         elastic_shapes=source.elastic_headroom * flexible,
         pv_shapes=source.pv_clearness * when.profiles(pv, np.arange(len(source.pv_systems))),
         stores=StoreRules(
-            _rules(EvRules, source.evs), _rules(ShiftableRules, source.shiftable), when.clock
+            rules_of(EvRules, source.evs), rules_of(ShiftableRules, source.shiftable), when.clock
         ),
     )
 
 
-def _rules(kind: type[Rules], section: Section) -> Rules:
+def rules_of(kind: type[Rules], section: Section) -> Rules:
     """Rules of a kind from the values of the same names in a section."""
     values: dict[str, Any] = {f.name: getattr(section, f.name) for f in fields(kind)}
     rules: dict[str, Any] = {

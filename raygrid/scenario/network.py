@@ -25,7 +25,8 @@ class LineLimits(Section):
     fixed_load_margin: Margin | None = Field(
         None,
         description="limit every line at this multiple of its greatest flow under the fixed loads "
-        "alone (1.05 or more, so that they never overload a line)",
+        "alone (1.05 or more, so that they never overload a line), EVs and shiftable loads "
+        "counted as if they charged evenly",
     )
     floor_kw_per_prosumer: NonNegative = Field(
         0.0, description="with fixed_load_margin: least limit, times the number of prosumers [kW]"
