@@ -25,6 +25,7 @@ from tests.prosumer.store_cases import random_stores, store_model
 SETTINGS = (
     "population.evs.share=0.3",
     "population.evs.v2g_share=0.5",
+    "population.evs.cycle_cost_per_kwh={low: 0.004, high: 0.008}",  # so that they discharge
     "population.shiftable.share=0.6",
 )
 OPTIONS = ClearingOptions(relative_tolerance=1e-4)
@@ -33,7 +34,7 @@ OPTIONS = ClearingOptions(relative_tolerance=1e-4)
 @pytest.fixture(scope="module")
 def case() -> Case:
     """The 33-bus community with EVs at 30 % of its homes."""
-    return load_case("community", agents=30, settings=SETTINGS)
+    return load_case("community", agents=50, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
