@@ -28,7 +28,7 @@ SETTINGS = (
     "population.evs.cycle_cost_per_kwh={low: 0.004, high: 0.008}",  # so that they discharge
     "population.shiftable.share=0.6",
 )
-OPTIONS = ClearingOptions(relative_tolerance=1e-4)
+OPTIONS = ClearingOptions(absolute_tolerance=1e-5, relative_tolerance=2e-5, max_iterations=2000)
 
 
 @pytest.fixture(scope="module")
