@@ -169,7 +169,7 @@ class Stores:
         """Charge (M, T) where each stay gains just what it must, evenly over its time [kW]."""
         t = np.arange(n_periods)
         power, energy = np.zeros((len(self), n_periods)), self.initial_kwh
-        later = np.cumsum(self.is_stay[:, ::-1], axis=1)[:, ::-1] - self.is_stay
+        later: IntArray = np.cumsum(self.is_stay[:, ::-1], axis=1)[:, ::-1] - self.is_stay
         for k in range(self.arrival.shape[1]):
             arrival, departure, stays = self.arrival[:, k], self.departure[:, k], self.is_stay[:, k]
             energy = energy - self.used_kwh[:, k]
