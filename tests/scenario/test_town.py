@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from raygrid.errors import InputError
 from raygrid.grid.checks import check_network
+from raygrid.grid.limits import line_rows
 from raygrid.grid.ptdf import PtdfFactor
 from raygrid.market.clearing import ClearingOptions, ClearingStatus
 from raygrid.market.session import clear, local_exchange
@@ -128,6 +130,27 @@ def test_limits_follow_the_fixed_loads_and_bind() -> None:
     use = np.abs(result.flow_kw).max(axis=1) / network.limit_kw
     assert use[trunk].max() == pytest.approx(1.0, rel=1e-6)
     assert (use <= 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize("grids", [2, 5])
+def test_trees_clear_as_matrices_do(grids: int) -> None:
+    case = load_case("town", settings=[f"network.grids={grids}"])
+    factor, kept, results = PtdfFactor(case.network), case.rows.index, []
+    for as_tree in (True, False):
+        rows = line_rows(
+            replace(case.network, limit_kw=np.where(
+                np.isin(np.arange(case.network.n_lines), kept), case.network.limit_kw, np.inf
+            )),
+            factor, case.n_periods, as_tree=as_tree,
+        )  # fmt: skip
+        assert rows.n_rows == len(kept) > 0
+        same = replace(case, rows=rows)
+        options = ClearingOptions()
+        results.append(clear(same, options, local_exchange(same, options)))
+    tree, matrix = results
+    assert tree.iterations == matrix.iterations
+    assert tree.welfare == pytest.approx(matrix.welfare, rel=1e-4)
+    np.testing.assert_allclose(tree.lmp_per_kwh, matrix.lmp_per_kwh, rtol=0, atol=1e-6)
 
 
 def test_without_margins_ratings_stand() -> None:
