@@ -343,14 +343,15 @@ def _pairs(run: RunReader) -> Pairs | None:
     keys = ["seller_id", "buyer_id"]
     # Who trades with whom is no picture any more where trades fill more than one part.
     few = (run.path / "trades.parquet").is_file()
-    sums = [pa.table({key: pa.array([], pa.int64()) for key in (*keys, "energy_wh_sum")})]
+    columns = pa.schema([(key, pa.int64()) for key in (*keys, "energy_wh_sum")])
+    sums = [columns.empty_table()]
     n_trades = 0
     value = 0
     for part in run.iter_table("trades", [*keys, "energy_wh", "value_micro"]):
         n_trades += part.num_rows
         value += int(part["value_micro"].to_numpy().sum())
         if few:
-            sums.append(part.group_by(keys).aggregate([("energy_wh", "sum")]))
+            sums.append(part.group_by(keys).aggregate([("energy_wh", "sum")]).cast(columns))
     merged = pa.concat_tables(sums).group_by(keys).aggregate([("energy_wh_sum", "sum")])
     return Pairs(
         merged["seller_id"].to_numpy(),

@@ -110,7 +110,7 @@ def test_a_host_that_is_silent_for_good_is_replaced(
     reference: ClearingResult, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """With masked sums the round is void until then, and sent again under new masks."""
-    monkeypatch.setattr("actors.crew.REVIVE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("actors.crew.REVIVE_TIMEOUT_S", 8.0)
     settings = replace(options, masked_sums=masked, patience=Patience(0.2, 5, lost_after_s=1.0))
     shown: list[RoundOutcome] = []
     with RayMarket(case, place(case, PlacementPolicy.parse("2"), resources), resources) as market:
