@@ -189,6 +189,17 @@ def test_help_is_fast() -> None:
     assert not loaded_by("raygrid.cli") & slow
 
 
+@pytest.mark.parametrize("module", ["actors.prosumer", "actors.operator", "actors.feeder"])
+def test_actors_stay_small(module: str) -> None:
+    """A process for every prosumer holds arrays and kernels, no parsers and no solvers."""
+    code = f"import sys, {module}; print('scipy.sparse' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+    assert not loaded_by(module) & (HEAVY | {"pyarrow", "pydantic", "clarabel", "osqp", "ray"})
+
+
 def tracked_files() -> list[Path]:
     done = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False

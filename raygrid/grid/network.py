@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from raygrid.arrays import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class NetworkRows:
 
     def sparse(self) -> csr_array:
         """(M, B) matrix of the rows."""
+        from scipy.sparse import csr_array
+
         return csr_array(self.matrix)
 
     def sizes(self) -> FloatArray:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import depth_first_order
 
 from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.grid.network import Network, NetworkRows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def hang_up(network: Network) -> Tree:
     ValueError
         The network is not radial.
     """
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.csgraph import depth_first_order
+
     if not network.is_radial:
         raise ValueError(f"network {network.name!r} is not radial")
     n_buses = network.n_buses
@@ -176,6 +181,8 @@ class TreeRows:
         place = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - self._start, count)
         columns = self.tree.order[place]
         entries = np.repeat(self.sign, count)
+        from scipy.sparse import csr_array
+
         matrix = csr_array((entries, columns, indptr), shape=(self.n_rows, self.n_buses))
         matrix.sort_indices()
         return matrix
