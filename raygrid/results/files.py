@@ -110,7 +110,8 @@ def going_on(cure: str) -> Iterator[None]:
 
 
 def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.3g} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.3g} kB"
+    unit, name = next((u for u in ((1e9, "GB"), (1e6, "MB")) if n_bytes >= u[0] / 10), (1e3, "kB"))
+    return f"{n_bytes / unit:.3g} {name}"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], about_bytes: int = 0) -> str:

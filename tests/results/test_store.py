@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raygrid import schemas
-from raygrid.errors import InputError
+from raygrid.errors import FullDiskError, InputError
 from raygrid.results import folder, frames, store
 from raygrid.results.files import RunStatus, json_safe
 from raygrid.results.folder import check_writable
@@ -258,7 +258,8 @@ def test_a_full_disk_is_said(tmp_path):
         raise OSError(28, "No space left on device")
 
     writer = RunWriter(tmp_path, "tiny", INFO)
-    with pytest.raises(InputError, match="cannot be written there \\(No space left"):
+    said = r"big\.bin was not written: No space left on device; it takes up to .* GB are free there"
+    with pytest.raises(FullDiskError, match=said):
         writer.write_file("big.bin", full)
     assert [path.name for path in writer.path.iterdir()] == ["manifest.json"]
 
