@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,10 +46,6 @@ class TreePart:
     def tops(self) -> IntArray:
         """Nodes at the tops of the subtrees."""
         return np.flatnonzero(self.parent < 0)
-
-    def with_limits(self, lower: FloatArray, upper: FloatArray) -> TreePart:
-        """The same part with other limits (n, T)."""
-        return replace(self, lower=lower, upper=upper)
 
 
 def part_of(rows: TreeRows, tops: Sequence[int], ports: Sequence[int] = ()) -> TreePart:

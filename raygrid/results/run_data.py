@@ -115,11 +115,6 @@ class RunData:
         return np.asarray(np.arange(first, first + len(self.period) + 1) * dt, dtype=np.float64)
 
     @property
-    def ends_h(self) -> FloatArray:
-        """(T,) ends of the periods [h]."""
-        return self.edges_h[1:]
-
-    @property
     def currency(self) -> str:
         """Name of the money unit."""
         return str(self.manifest["currency"])

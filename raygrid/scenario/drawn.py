@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.prosumer.community import Community, bytes_each
+from raygrid.prosumer.community import bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
-from raygrid.prosumer.population import Population, Prosumers
 from raygrid.scenario import draws
 from raygrid.scenario.drawn_stores import StoreRules
 from raygrid.scenario.draws import Range
-
-IDS_AT_A_TIME = 1 << 16
-"""Ids whose buses are drawn at once, where all are looked through."""
+from raygrid.scenario.seeded import SeededCommunity
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class HouseholdRules:
 
 
 @dataclass(frozen=True)
-class DrawnCommunity:
+class DrawnCommunity(SeededCommunity):
     """Households of which each depends on the seed and its id alone.
 
     Shares of PV and batteries hold exactly in every ten consecutive ids (if they are tenths);
@@ -92,14 +87,6 @@ class DrawnCommunity:
     def bytes_each(self) -> float:
         """Memory that one prosumer takes on its host [B]."""
         return bytes_each(self.n_periods, self.rules.battery_share, stores=self.stores.stores_each)
-
-    def recipe(self, start: int, stop: int) -> SeededPart:
-        """How to draw the prosumers at these positions."""
-        return SeededPart(self, start, stop)
-
-    def everyone(self) -> Population:
-        """All prosumers in order of their ids."""
-        return self.build(np.arange(1, self.agents + 1)).rows(0, self.agents)
 
     def build(self, ids: IntArray) -> PackedPopulation:
         """Draw these prosumers.
@@ -187,58 +174,3 @@ class DrawnCommunity:
     def bus_of(self, ids: IntArray) -> IntArray:
         """Positions of the buses (n,) of these prosumers."""
         return draws.choice(self.seed, "bus", ids, self.bus_weight)
-
-
-class SeededCommunity(Community, Protocol):
-    """A community whose ids are 1 to N and whose prosumers are made from them."""
-
-    def build(self, ids: IntArray) -> Prosumers:
-        """Make these prosumers, in this order."""
-        ...
-
-    def bus_of(self, ids: IntArray) -> IntArray:
-        """Positions of the buses (n,) of these prosumers."""
-        ...
-
-
-@dataclass(frozen=True)
-class SeededPart:
-    """A recipe: positions start to stop - 1, by bus and id, of a seeded community."""
-
-    community: SeededCommunity
-    start: int
-    stop: int
-
-    def build(self) -> Prosumers:
-        """Make them."""
-        return self.community.build(ids_at(self.community, self.start, self.stop))
-
-
-def ids_at(community: SeededCommunity, start: int, stop: int) -> IntArray:
-    """Ids at positions start to stop - 1 of the order by bus and id.
-
-    Only these ids are kept; the buses of all others are found and forgotten.
-    """
-    count = np.zeros(1, dtype=np.int64)
-    for _, bus in _buses(community):
-        found = np.bincount(bus, minlength=len(count))
-        found[: len(count)] += count
-        count = found
-    before = np.cumsum(count) - count
-    first = int(np.searchsorted(before + count, start, side="right"))
-    last = int(np.searchsorted(before + count, stop))
-    kept = []
-    for ids, bus in _buses(community):
-        mine = (bus >= first) & (bus <= last)
-        kept.append(np.stack([bus[mine], ids[mine]]))
-    bus, ids = np.concatenate(kept, axis=1)
-    skip = start - int(before[first])
-    order = np.argsort(bus, kind="stable")[skip : skip + stop - start]
-    return np.asarray(ids[order])
-
-
-def _buses(community: SeededCommunity) -> Iterator[tuple[IntArray, IntArray]]:
-    """Ids and their buses, some at a time."""
-    for first in range(1, len(community) + 1, IDS_AT_A_TIME):
-        ids = np.arange(first, min(first + IDS_AT_A_TIME, len(community) + 1))
-        yield ids, community.bus_of(ids)

@@ -11,8 +11,8 @@ from raygrid.arrays import IntArray
 from raygrid.prosumer.community import bytes_each
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS, Population
-from raygrid.scenario.drawn import SeededPart
 from raygrid.scenario.draws import Range
+from raygrid.scenario.seeded import SeededCommunity
 
 SIZED = (
     "soc_min_kwh", "soc_max_kwh", "soc_initial_kwh", "soc_final_min_kwh",
@@ -28,7 +28,7 @@ STAY_ENERGIES = ("needed_kwh", "used_kwh")
 
 
 @dataclass(frozen=True)
-class RepeatedCommunity:
+class RepeatedCommunity(SeededCommunity):
     """Prosumers 1 to N, in turn copies of the given ones at the same buses.
 
     The first ones are the originals; every other copy has a size that depends on the seed and
@@ -66,14 +66,6 @@ class RepeatedCommunity:
         return bytes_each(
             self.n_periods, float(given.has_battery.mean()), stores=len(given.stores) / len(given)
         )
-
-    def recipe(self, start: int, stop: int) -> SeededPart:
-        """How to make the prosumers at these positions."""
-        return SeededPart(self, start, stop)
-
-    def everyone(self) -> Population:
-        """All prosumers in order of their ids."""
-        return self.build(np.arange(1, self.agents + 1)).rows(0, self.agents)
 
     def bus_of(self, ids: IntArray) -> IntArray:
         """Positions of the buses (n,) of these prosumers."""

@@ -14,10 +14,10 @@ from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
 from raygrid.prosumer.population import Population
 from raygrid.scenario import draws
 from raygrid.scenario.config import TownPopulation
-from raygrid.scenario.drawn import SeededPart
 from raygrid.scenario.draws import Range
 from raygrid.scenario.fields import Span
 from raygrid.scenario.households import When, read_units
+from raygrid.scenario.seeded import SeededCommunity
 from raygrid.scenario.town import Town
 
 BATTERY_SIZED = (
@@ -45,7 +45,7 @@ class VariantRules:
 
 
 @dataclass(frozen=True)
-class VariantCommunity:
+class VariantCommunity(SeededCommunity):
     """Prosumers 1 to G n: of each grid in turn, a variant of every one of the n given households.
 
     A variant stands at its original's bus of its own grid; its loads are taken at a time of their
@@ -90,14 +90,6 @@ class VariantCommunity:
     def bytes_each(self) -> float:
         """Memory that one prosumer takes on its host [B]."""
         return bytes_each(self.n_periods, float(self.originals.has_battery.mean()))
-
-    def recipe(self, start: int, stop: int) -> SeededPart:
-        """How to make the prosumers at these positions."""
-        return SeededPart(self, start, stop)
-
-    def everyone(self) -> Population:
-        """All prosumers in order of their ids."""
-        return self.build(np.arange(1, len(self) + 1)).rows(0, len(self))
 
     def bus_of(self, ids: IntArray) -> IntArray:
         """Positions of the buses (n,) of these prosumers."""

@@ -11,7 +11,7 @@ import pytest
 from raygrid.prosumer.community import GivenCommunity
 from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS, Population
 from raygrid.prosumer.survey import joined
-from raygrid.scenario import drawn
+from raygrid.scenario import seeded
 from raygrid.scenario.build import CaseDraft, draft_case
 from raygrid.scenario.load import load_scenario
 
@@ -31,7 +31,7 @@ def assert_same(one: object, other: object) -> None:
 
 @pytest.mark.parametrize("name", ["community", "ieee118", "tiny", "town", "village"])
 def test_the_case_does_not_depend_on_the_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn, "IDS_AT_A_TIME", 50)
+    monkeypatch.setattr(seeded, "IDS_AT_A_TIME", 50)
     sizes = {"community": 230, "ieee118": 230}
     whole = draft(name, **({"agents": sizes[name]} if name in sizes else {}))
     n = len(whole.community)
