@@ -450,7 +450,7 @@ class _Run:
             self._notes.append(
                 f"{traded.dropped_wh} Wh in matches below the minimum trade size were left out"
             )
-        energy = 0.0 if traded is None else traded.energy_wh / 1e3
+        energy = None if traded is None else traded.energy_wh / 1e3
         summary = Summary(
             scenario=self._scenario.name,
             run_id=writer.run_id,

@@ -31,7 +31,7 @@ from raygrid.grid.pandapower_net import (
     convert_pandapower,
     pandapower_quietly,
 )
-from raygrid.grid.voltage import VoltageForm, VoltageModel
+from raygrid.grid.voltage import VoltageForm, VoltageModel, check_dense_voltages
 
 ComplexArray = NDArray[np.complex128]
 
@@ -214,8 +214,10 @@ def jacobian_sensitivities(
     Raises
     ------
     InputError
-        The load flow of the operating point does not converge, or bad input as in `ac_check`.
+        The load flow of the operating point does not converge, too many buses for a dense (B, B)
+        matrix, or bad input as in `ac_check`.
     """
+    check_dense_voltages(network)
     where = f"voltage sensitivities of network {network.name!r}"
     n_buses = network.n_buses
     p_ref = as_finite_array(p_bus_kw, (n_buses,), "p_bus_kw", where)

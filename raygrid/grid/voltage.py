@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,6 +81,24 @@ class VoltageModel:
         return level
 
 
+def check_dense_voltages(network: Network) -> None:
+    """Refuse a network whose voltages at every bus by injection are too large a matrix.
+
+    Raises
+    ------
+    InputError
+        Says how many buses are too many.
+    """
+    most = math.isqrt(MAX_DENSE_ENTRIES)
+    if network.n_buses > most:
+        raise InputError(
+            f"voltage limits of {network.n_buses} buses, which take a dense matrix of at most "
+            f"{most} by {most}",
+            f"network {network.name!r}",
+            "leave the voltage limits out, or take a smaller network",
+        )
+
+
 def lindistflow(network: Network, v_slack_pu: float = 1.0) -> VoltageModel:
     """LinDistFlow of a radial network in its squared form.
 
@@ -122,12 +141,7 @@ def lindistflow(network: Network, v_slack_pu: float = 1.0) -> VoltageModel:
         raise InputError(
             f"the slack voltage is {v_slack_pu} p.u.", where, "give one such as 1.0 p.u."
         )
-    if n_buses**2 > MAX_DENSE_ENTRIES:
-        raise InputError(
-            f"{n_buses} buses are too many for dense voltage sensitivities",
-            where,
-            "leave the voltage limits out",
-        )
+    check_dense_voltages(network)
     # In a tree a PTDF row is -1, 0 or 1: whether the path from a bus to the slack uses the line.
     path = PtdfFactor(network).rows(np.arange(network.n_lines))
     zeros = np.zeros(n_buses)

@@ -119,6 +119,8 @@ def summary_text(
         if c.energy_traded_kwh is not None:
             traded = f"{c.energy_traded_kwh:.6g} kWh"
             rows.append(("traded", traded + ("" if trades is None else f" in {trades:,} trades")))
+        elif math.isfinite(c.welfare):
+            rows.append(("traded", "no trades were matched, see the note"))
         if c.grid_import_kwh is not None:
             rows.append(("grid import", f"{c.grid_import_kwh:.6g} kWh"))
         if c.max_line_utilisation is not None:

@@ -28,8 +28,9 @@ class ClearingSummary:
     `settlement_price_surplus` and `locational_price_surplus` are what buyers pay beyond what
     sellers get at either price, and the tariff differences what the grid connection gets from the
     market beyond what it owes by its tariff; all are negative where money is lacking. What only a
-    final schedule tells is None (welfare: NaN) where there is none; the tariff differences also
-    where there is no grid connection, or its price is only a penalty.
+    final schedule tells is None (welfare: NaN) where there is none; the energy traded also where no
+    trades were matched, and the tariff differences where there is no grid connection, or its price
+    is only a penalty.
     """
 
     status: str
@@ -233,7 +234,7 @@ def line_utilisation(
 
 
 def clearing_summary(
-    case: Case, result: ClearingResult, network_constrained: bool, energy_traded_kwh: float
+    case: Case, result: ClearingResult, network_constrained: bool, energy_traded_kwh: float | None
 ) -> ClearingSummary:
     """The figures of a clearing.
 
@@ -245,8 +246,8 @@ def clearing_summary(
         How it ended.
     network_constrained : bool
         Whether limits were enforced; flows are checked against them either way.
-    energy_traded_kwh : float
-        Energy of all trades [kWh].
+    energy_traded_kwh : float or None
+        Energy of all trades [kWh]; None where none were matched.
     """
     last = result.records[-1] if result.records else None
     use = line_utilisation(result.flow_kw, case.network.limit_kw[:, None])
@@ -260,7 +261,7 @@ def clearing_summary(
         primal_tolerance=last.primal_tolerance if last else None,
         dual_tolerance=last.dual_tolerance if last else None,
         welfare=float(result.welfare),
-        energy_traded_kwh=float(energy_traded_kwh) if scheduled else None,
+        energy_traded_kwh=energy_traded_kwh if scheduled else None,
         grid_import_kwh=(
             float(np.maximum(result.grid_kw, 0.0).sum() * case.period_hours) if scheduled else None
         ),

@@ -17,7 +17,7 @@ from raygrid.grid.checks import check_network
 from raygrid.grid.limits import line_rows, stack_rows, voltage_rows
 from raygrid.grid.network import Network
 from raygrid.grid.ptdf import PtdfFactor
-from raygrid.grid.voltage import VoltageModel, lindistflow
+from raygrid.grid.voltage import VoltageModel, check_dense_voltages, lindistflow
 from raygrid.prosumer.community import Community, GivenCommunity
 from raygrid.prosumer.population import GridConnection
 from raygrid.prosumer.size import SLOPE, price_level
@@ -228,6 +228,8 @@ def draft_case(scenario: Scenario, *, base_dir: Path, day: int = 0) -> CaseDraft
     """
     horizon = scenario.horizon
     place = _read_network(scenario, base_dir)
+    if scenario.voltage is not None:
+        check_dense_voltages(place.network)  # before any host builds its prosumers in vain
     community, grid_weight = _community(scenario, base_dir, place, day)
     tariffs = tariffs_of_day(scenario, base_dir, day)
     if tariffs is None and grid_weight is not None:

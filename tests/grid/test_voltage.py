@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
+from raygrid.grid import voltage as voltage_module
 from raygrid.grid.limits import voltage_rows
 from raygrid.grid.powerflow import ac_check, jacobian_sensitivities
 from raygrid.grid.voltage import lindistflow
@@ -131,3 +132,14 @@ def test_voltage_rows_of_a_meshed_network(case):
     value = rows.matrix @ p_bus
     np.testing.assert_allclose(value - rows.lower, voltage - 1.0, rtol=0, atol=1e-9)
     np.testing.assert_allclose(rows.upper - value, 1.1 - voltage, rtol=0, atol=1e-9)
+
+
+def test_matrices_that_are_too_large_are_refused(case, monkeypatch):
+    network = case("case33bw")[1].network
+    load = np.zeros(33)
+    monkeypatch.setattr(voltage_module, "MAX_DENSE_ENTRIES", 33**2)
+    lindistflow(network)
+    monkeypatch.setattr(voltage_module, "MAX_DENSE_ENTRIES", 33**2 - 1)
+    for build in (lambda: lindistflow(network), lambda: jacobian_sensitivities(network, load, load)):
+        with pytest.raises(InputError, match="voltage limits of 33 buses, .* at most 32 by 32"):
+            build()

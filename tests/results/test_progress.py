@@ -88,12 +88,24 @@ def test_summary_says_why_it_ended_short_and_gives_the_bound():
     assert "raise max_iterations" in text
 
 
+def test_trades_that_were_not_matched_are_no_trades_of_nothing():
+    clearing = replace(CLEARING, energy_traded_kwh=None)
+    note = "no trades were matched: 118000 prosumers are more than the 100000 of x"
+    text = summary_text(replace(SUMMARY, clearing=clearing), Path("r"), "$", notes=[note])
+    assert "traded       no trades were matched, see the note\n" in text
+    assert f"note         {note}\n" in text
+    assert "0 kWh in" not in text
+
+
 def test_a_market_without_a_schedule_has_no_welfare():
-    infeasible = replace(CLEARING, status="infeasible", welfare=float("nan"), iterations=1)
+    infeasible = replace(
+        CLEARING, status="infeasible", welfare=float("nan"), energy_traded_kwh=None, iterations=1
+    )
     text = summary_text(replace(SUMMARY, clearing=infeasible, actors=1), Path("r"), "$")
     assert "infeasible (1 iteration," in text
     assert "1 actor\n" in text
     assert "nan" not in text
+    assert "traded" not in text
 
 
 def test_settlement_is_told_in_a_line():
