@@ -17,7 +17,7 @@ from actors.cluster import Cluster, ClusterOptions, ClusterResources, check_addr
 from actors.driver import RayMarket, place
 from actors.placement import Placement, PlacementPolicy
 from actors.warm import WarmUp, load_matching
-from raygrid.market.channel import Channel, Staleness, achievable_rate
+from raygrid.market.channel import Channel, NoisyLink, Staleness
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.patience import Patience
 from raygrid.scenario.build import CaseDraft
@@ -148,8 +148,10 @@ def _staleness(scenario: Scenario) -> Staleness | None:
     links = scenario.communication
     if links is None:
         return None
-    rate = inf if links.rate_bits_per_s is None else links.rate_bits_per_s
+    rate, costly = inf if links.rate_bits_per_s is None else links.rate_bits_per_s, None
     if (noisy := links.noisy) is not None:
-        rate = achievable_rate(noisy.bandwidth_hz, noisy.power_w, noisy.bit_rate_coefficient)
+        price = {} if noisy.cloudlet is None else noisy.cloudlet.model_dump()
+        link = NoisyLink(**noisy.model_dump(exclude={"cloudlet"}), **price)
+        rate, costly = link.rate_bits_per_s, link if price else None
     channel = Channel(links.latency_s, links.jitter_s, links.loss, rate, scenario.seed)
-    return Staleness(channel, links.patience_s, links.max_staleness)
+    return Staleness(channel, links.patience_s, links.max_staleness, costly)

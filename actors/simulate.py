@@ -46,6 +46,7 @@ from raygrid.results.summary import (
     Summary,
     central_summary,
     clearing_summary,
+    communication_summary,
     memory_summary,
     powerflow_summary,
 )
@@ -264,6 +265,7 @@ class _Run:
         self._central: CentralSummary | None = None
         self._powerflow: Mapping[str, Any] | None = None
         self._memory: Mapping[str, int] | None = None
+        self._communication: Mapping[str, Any] | None = None
         self._notes: list[str] = []
         self._checkpoint: CheckpointWriter
         self.settled: SettledRun | None = None
@@ -290,6 +292,7 @@ class _Run:
         path = self._writer.path
         checkpoint = CheckpointWriter(path / CHECKPOINT, scenario_digest(path))
         self._checkpoint = checkpoint
+        options = clearing_options(self._scenario)
         with ProgressLine() as line:
 
             def on_round(outcome: RoundOutcome) -> None:
@@ -298,14 +301,17 @@ class _Run:
                     line.update(outcome.record, outcome.mean_price_per_kwh)
 
             try:
-                options = clearing_options(self._scenario)
                 self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
             finally:
                 checkpoint.close()
                 self._writer.write_table("convergence", frames.convergence_table(records))
         self._notes += [f"mended during the clearing: {text}" for text in market.failures]
         self._notes += self.result.notes
-        self._notes += [one.describe() for one in (market.traffic, market.waits) if one is not None]
+        if market.traffic is not None and options.staleness is not None:
+            self._notes.append(market.traffic.describe(self._scenario.currency))
+            self._communication = communication_summary(market.traffic, options.staleness)
+        if market.waits is not None:
+            self._notes.append(market.waits.describe())
         if np.isnan(self.result.welfare):
             return
         case, network = self._case, self._case.network
@@ -468,6 +474,7 @@ class _Run:
             settlement=None if settled is None else settled.summary,
             powerflow=self._powerflow,
             memory=self._memory,
+            communication=self._communication,
         )
         notes = tuple(dict.fromkeys([*case.notes, *self._notes]))
         writer.write_summary(summary)

@@ -43,7 +43,7 @@ EXTRA = {"prosumers": ["size_weight"], "network": ["r_pu"]}
 SETTLEMENT = ["batch_id", "sequence", "tx_hash", "block"]
 SUMMARY = ["schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
            "buses", "lines", "clearing", "central", "settlement", "forecast", "intraday",
-           "powerflow", "memory", "seconds"]  # fmt: skip
+           "powerflow", "memory", "communication", "seconds"]  # fmt: skip
 CLEARING = ["status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
             "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
             "max_line_utilisation", "network_constrained", "line_violations",

@@ -191,13 +191,6 @@ class AuctionResult:
     def __len__(self) -> int:
         return len(self.energy_wh)
 
-    def matched_wh(self, n_orders: int) -> IntArray:
-        """(K,) energy of each order's trades, 0 or more [Wh]."""
-        matched = np.zeros(n_orders, dtype=np.int64)
-        np.add.at(matched, self.seller, self.energy_wh)
-        np.add.at(matched, self.buyer, self.energy_wh)
-        return matched
-
     def surplus_micro(self, orders: Orders) -> float:
         """Bids less offers over all trades: what all parties and the network gain [1e-6]."""
         price = orders.price_micro_per_kwh

@@ -73,6 +73,55 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class NoisyLink:
+    """Power and bandwidth of one host's link for the length of a clearing: TES (6) to (8).
+
+    The paper gives its cost no unit of time; here it is per hour that the link is kept.
+
+    Attributes
+    ----------
+    bandwidth_hz, power_w, bit_rate_coefficient : float
+        As in `achievable_rate`.
+    bandwidth_max_hz, power_max_w, power_share : float
+        As in `utilisation`; infinite maxima make the link free.
+    cost_per_hour, penalty_per_hour : float
+        Coefficients of `communication_cost` [currency/h].
+
+    References
+    ----------
+    Tooki 2026 (TES), (6) to (8), with one cloudlet, the operator's, so that the totals of (8) are
+    the power and bandwidth of (7).
+    """
+
+    bandwidth_hz: float
+    power_w: float
+    bit_rate_coefficient: float
+    bandwidth_max_hz: float = inf
+    power_max_w: float = inf
+    power_share: float = 0.5
+    cost_per_hour: float = 0.0
+    penalty_per_hour: float = 0.0
+
+    @property
+    def rate_bits_per_s(self) -> float:
+        """Its rate, TES (8) [bit/s]."""
+        return achievable_rate(self.bandwidth_hz, self.power_w, self.bit_rate_coefficient)
+
+    @property
+    def use(self) -> float:
+        """Its utilisation of the cloudlet, TES (7)."""
+        return utilisation(
+            self.power_w, self.power_max_w, self.bandwidth_hz, self.bandwidth_max_hz,
+            self.power_share,
+        )  # fmt: skip
+
+    def cost(self, seconds: float) -> float:
+        """What keeping it for so long costs, TES (6) [currency]."""
+        per_hour = communication_cost(self.use, self.cost_per_hour, self.penalty_per_hour)
+        return per_hour * seconds / 3600.0
+
+
+@dataclass(frozen=True)
 class Staleness:
     """A channel, and how long the operator waits for whom.
 
@@ -84,11 +133,15 @@ class Staleness:
         Longest wait for answers in a round [s].
     max_staleness : int
         Rounds that a host may miss in a row; then it is waited for.
+    link : NoisyLink or None
+        Power and bandwidth behind the channel's rate, and their cost, where TES (6) to (8) are
+        the model.
     """
 
     channel: Channel
     patience_s: float
     max_staleness: int = 10
+    link: NoisyLink | None = None
 
 
 def achievable_rate(bandwidth_hz: float, power_w: float, bit_rate_coefficient: float) -> float:
@@ -155,12 +208,12 @@ def communication_cost(use: float, cost: float, penalty: float) -> float:
     use : float
         Utilisation of `utilisation`.
     cost, penalty : float
-        Coefficients of use and of its square [currency].
+        Coefficients of use and of its square [currency, or currency/h].
 
     Returns
     -------
     float
-        Cost [currency].
+        Cost, in the unit of its coefficients.
 
     References
     ----------

@@ -54,17 +54,6 @@ def without_noise(effect: FloatArray) -> FloatArray:
     return np.where(np.abs(effect) > NOISE * largest, effect, 0.0)
 
 
-def no_limits(n: int) -> FeederLimits:
-    """No rows at all."""
-    return FeederLimits(
-        np.zeros((n, 0)),
-        np.zeros((n, 0)),
-        np.zeros(0),
-        np.zeros(0, dtype="<U10"),
-        np.zeros(0, dtype=np.int64),
-    )
-
-
 def feeder_limits(
     network: Network,
     bus: IntArray,

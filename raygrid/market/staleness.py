@@ -44,6 +44,8 @@ class Traffic:
         Time of the model [s].
     waited_rounds : int
         Rounds in which somebody was waited for beyond the patience.
+    cost : float or None
+        What keeping all links for that time costs, TES (6) [currency]; None where nothing says.
     """
 
     messages: int = 0
@@ -52,13 +54,15 @@ class Traffic:
     bits: float = 0.0
     seconds: float = 0.0
     waited_rounds: int = 0
+    cost: float | None = None
 
-    def describe(self) -> str:
+    def describe(self, currency: str) -> str:
         """One line for the run's notes."""
+        cost = "" if self.cost is None else f"; they cost {self.cost:.3g} {currency}"
         return (
             f"modelled links: {self.messages} messages of {self.bits / 8e6:.3g} MB in all, "
             f"{self.lost} lost, {self.late} answers late; {self.seconds:.3g} s on the way, "
-            f"somebody waited for in {self.waited_rounds} rounds"
+            f"somebody waited for in {self.waited_rounds} rounds{cost}"
         )
 
 
@@ -166,7 +170,7 @@ class StaleRounds:
         patience = self._options.patience_s
         fresh = must | (arrived_s <= patience)
         slowest = float(arrived_s[fresh].max(initial=0.0))
-        self.traffic.seconds += slowest if fresh.all() else max(patience, slowest)
+        self._pass(slowest if fresh.all() else max(patience, slowest))
         self.traffic.waited_rounds += slowest > patience
         self.traffic.late += int((~fresh & np.isfinite(arrived_s)).sum())
 
@@ -177,6 +181,12 @@ class StaleRounds:
             if not fresh[k]:
                 self._book.take_back(k)
         return self._book.close({k: answers[k] for k in who if fresh[k]})
+
+    def _pass(self, seconds: float) -> None:
+        """Let time pass, which every link costs."""
+        self.traffic.seconds += seconds
+        if (link := self._options.link) is not None:
+            self.traffic.cost = (self.traffic.cost or 0.0) + self._n * link.cost(seconds)
 
     def _exchange(
         self, messages: Sequence[PriceMessage], must: BoolArray

@@ -51,39 +51,6 @@ def welfare_rate(population: Population, dispatch: Dispatch) -> FloatArray:
     return rates
 
 
-def price_response(
-    population: Prosumers, start: int, stop: int, price_per_kwh: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Generation and elastic demand that are best at given prices, batteries aside.
-
-    Where a free device (alpha = 0 or omega = 0) is indifferent it stays at its least.
-
-    Parameters
-    ----------
-    population : Prosumers
-        The prosumers.
-    start, stop : int
-        Population rows.
-    price_per_kwh : (n, T) float64
-        Price lambda at each prosumer's bus [currency/kWh].
-
-    Returns
-    -------
-    generation_kw, demand_kw : (n, T) float64
-        Powers [kW].
-    """
-    part = population.rows(start, stop)
-    generation = np.empty(price_per_kwh.shape)
-    demand = np.empty(price_per_kwh.shape)
-    rates = np.empty(stop - start)
-    _dual_rows(
-        frozen_view(price_per_kwh), frozen_view(np.zeros(price_per_kwh.shape)), 1.0,
-        kernel_units(part), *kernel_profiles(part, 0, stop - start),
-        generation, demand, rates,
-    )  # fmt: skip
-    return generation, demand
-
-
 def dual_value(
     population: Prosumers,
     start: int,
@@ -124,11 +91,9 @@ def dual_value(
         )
     part = population.rows(start, stop)
     rates = np.empty(n)
-    unused = np.empty((0, 0))
     _dual_rows(
         frozen_view(price_per_kwh), frozen_view(stored_value_per_kwh), period_hours,
-        kernel_units(part), *kernel_profiles(part, 0, stop - start),
-        unused, unused, rates,
+        kernel_units(part), *kernel_profiles(part, 0, stop - start), rates,
     )  # fmt: skip
     return rates
 
@@ -217,12 +182,9 @@ def _dual_rows(
     y_min: FloatArray,
     y_max: FloatArray,
     fixed_load: FloatArray,
-    generation: FloatArray,
-    demand: FloatArray,
     rates: FloatArray,
 ) -> None:
     n, n_periods = price.shape
-    want_powers = generation.shape[0] > 0
     for i in range(n):
         alpha, beta, omega, delta = units[i, 0], units[i, 1], units[i, 2], units[i, 3]
         rate = -units[i, 13] * n_periods if _has_generator(x_max, i) else 0.0
@@ -237,9 +199,6 @@ def _dual_rows(
                 y = min(max(omega / margin - 1.0, y_min[i, t]), y_max[i, t])
             rate += pay * (x - y - fixed_load[i, t])
             rate += _device_rate(x, y, alpha, beta, omega, delta)
-            if want_powers:
-                generation[i, t] = x
-                demand[i, t] = y
         charge_max, discharge_max = units[i, 8], units[i, 9]
         if charge_max > 0.0 or discharge_max > 0.0:
             stock = 0.0  # of the state of charge that is free once (3-11) is dualised

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raygrid.grid.powerflow import AcCheck
+from raygrid.market.channel import Staleness
 from raygrid.market.clearing import ClearingResult
 from raygrid.market.prices import money_surplus, tariff_difference
+from raygrid.market.staleness import Traffic
 from raygrid.scenario.case import Case
 from raygrid.schemas import SCHEMA_VERSION
 
@@ -118,6 +120,7 @@ class Summary:
     intraday: Mapping[str, Any] | None = None
     powerflow: Mapping[str, Any] | None = None
     memory: Mapping[str, Any] | None = None
+    communication: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -200,6 +203,25 @@ def memory_summary(driver_bytes: int, actors_bytes: int) -> dict[str, int]:
         Of all actors together.
     """
     return {"driver_peak_bytes": driver_bytes, "actors_peak_bytes": actors_bytes}
+
+
+def communication_summary(traffic: Traffic, staleness: Staleness) -> dict[str, Any]:
+    """What went over modelled links; time is that of the model.
+
+    Parameters
+    ----------
+    traffic : Traffic
+        Messages, time on the way [s], and what the links cost [currency].
+    staleness : Staleness
+        The links; `utilisation` and `cost` are None where they have no price, TES (6) and (7),
+        and their rate is None where it has no limit.
+    """
+    rate, link = staleness.channel.rate_bits_per_s, staleness.link
+    return {
+        "rate_bits_per_s": rate if np.isfinite(rate) else None,
+        "utilisation": None if link is None else link.use,
+        **asdict(traffic),
+    }
 
 
 def central_summary(welfare: float, central_welfare: float, seconds: float) -> CentralSummary:

@@ -6,15 +6,42 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from raygrid.scenario.fields import Count, NonNegative, Positive, Section
+from raygrid.scenario.fields import Count, NonNegative, Positive, Section, Share
+
+
+class Cloudlet(Section):
+    """What a link costs by how much of the operator's cloudlet it takes, TES (6) and (7)."""
+
+    power_max_w: Positive = Field(description="most communication power PC_max of a link [W]")
+    bandwidth_max_hz: Positive = Field(description="greatest bandwidth BW_max of a link [Hz]")
+    power_share: Share = Field(0.5, description="weight eps_s of power; bandwidth has the rest")
+    cost_per_hour: NonNegative = Field(
+        description="cost eps_c1 of full utilisation [currency/h, each link]"
+    )
+    penalty_per_hour: NonNegative = Field(
+        0.0, description="penalty eps_c2 on its square [currency/h, each link]"
+    )
 
 
 class NoisyChannel(Section):
-    """A link's rate from its bandwidth and power, TES (8)."""
+    """A link's rate from its bandwidth and power, TES (8), and its cost."""
 
     bandwidth_hz: Positive = Field(description="bandwidth BW_T of a host's link [Hz]")
     power_w: Positive = Field(description="communication power PC_T [W]")
     bit_rate_coefficient: Positive = Field(description="sigma, gain over noise density [Hz/W]")
+    cloudlet: Cloudlet | None = Field(None, description="what the link costs; left out: nothing")
+
+    @model_validator(mode="after")
+    def _within_the_cloudlet(self) -> Self:
+        if (cloudlet := self.cloudlet) is None:
+            return self
+        for name, value, most in (
+            ("power_w", self.power_w, cloudlet.power_max_w),
+            ("bandwidth_hz", self.bandwidth_hz, cloudlet.bandwidth_max_hz),
+        ):
+            if value > most:
+                raise ValueError(f"{name} {value:g} is above its maximum {most:g} in `cloudlet`")
+        return self
 
 
 class Communication(Section):

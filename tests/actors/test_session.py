@@ -10,6 +10,7 @@ import pytest
 
 from actors import session as sessions
 from actors.cluster import Cluster, ClusterOptions, ClusterOrigin, ClusterResources
+from raygrid.scenario.load import load_scenario
 
 NODELESS = ClusterResources(ClusterOrigin.STARTED, "0", ())
 
@@ -70,3 +71,26 @@ def test_nothing_is_loaded_where_nothing_is_asked(
     with sessions.Session(ClusterOptions(address="local")):
         join_others()
     assert not matching.is_set()
+
+
+def test_the_sections_of_a_scenario_lay_tes_links_on_any_market() -> None:
+    """TES (6) to (8): the rate is the link's, and its cost counts where a cloudlet has one."""
+    noisy = [
+        "communication.patience_s=0.1",
+        "communication.noisy={bandwidth_hz: 1.0e+6, power_w: 2.0, bit_rate_coefficient: 5.0e+5}",
+    ]
+    priced = [
+        *noisy,
+        "communication.noisy.cloudlet={power_max_w: 4.0, bandwidth_max_hz: 2.0e+6, "
+        "power_share: 0.25, cost_per_hour: 0.02, penalty_per_hour: 0.08}",
+    ]
+    for name in ("tiny", "community", "town"):
+        links = sessions.clearing_options(load_scenario(name, settings=noisy)[0]).staleness
+        assert links is not None
+        assert links.channel.rate_bits_per_s == pytest.approx(1e6, rel=1e-12)
+        assert links.link is None
+        links = sessions.clearing_options(load_scenario(name, settings=priced)[0]).staleness
+        assert links is not None
+        assert links.link is not None
+        assert links.link.use == pytest.approx(0.5, rel=1e-12)
+        assert links.link.cost(3600.0) == pytest.approx(0.02 * 0.5 + 0.08 * 0.25, rel=1e-12)

@@ -140,6 +140,9 @@ def test_matrices_that_are_too_large_are_refused(case, monkeypatch):
     monkeypatch.setattr(voltage_module, "MAX_DENSE_ENTRIES", 33**2)
     lindistflow(network)
     monkeypatch.setattr(voltage_module, "MAX_DENSE_ENTRIES", 33**2 - 1)
-    for build in (lambda: lindistflow(network), lambda: jacobian_sensitivities(network, load, load)):
-        with pytest.raises(InputError, match="voltage limits of 33 buses, .* at most 32 by 32"):
-            build()
+    for model in (
+        lambda: lindistflow(network),
+        lambda: jacobian_sensitivities(network, load, load),
+    ):
+        with pytest.raises(InputError, match=r"voltage limits of 33 buses, .* at most 32 by 32"):
+            model()

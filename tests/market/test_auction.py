@@ -195,7 +195,10 @@ def test_every_auction_keeps_its_promises(
     assert (book.quantity_wh[result.seller] > 0).all()
     assert (book.quantity_wh[result.buyer] < 0).all()
     assert (book.participant[result.seller] != book.participant[result.buyer]).all()
-    assert (result.matched_wh(len(book)) <= np.abs(book.quantity_wh)).all()
+    matched_wh = np.zeros(len(book), dtype=np.int64)
+    np.add.at(matched_wh, result.seller, result.energy_wh)
+    np.add.at(matched_wh, result.buyer, result.energy_wh)
+    assert (matched_wh <= np.abs(book.quantity_wh)).all()
 
     # Individual rationality, fees counted; no negative surplus, nor more than there can be.
     assert (result.price_micro_per_kwh >= price[result.seller]).all()

@@ -8,6 +8,7 @@ import pytest
 from raygrid.market.channel import (
     Channel,
     Direction,
+    NoisyLink,
     achievable_rate,
     communication_cost,
     utilisation,
@@ -55,3 +56,21 @@ def test_utilisation_and_cost() -> None:
     assert utilisation(1.0, 4.0, 3e6, 4e6) == pytest.approx(0.5)
     assert utilisation(1.0, 4.0, 3e6, 4e6, power_share=1.0) == pytest.approx(0.25)
     assert communication_cost(0.5, 2.0, 8.0) == pytest.approx(3.0)
+
+
+def test_a_link_costs_by_how_much_it_takes_and_how_long() -> None:
+    """TES (6) to (8) together, by hand: half the cloudlet at 1 Mbit/s, an hour and a second."""
+    link = NoisyLink(
+        bandwidth_hz=1e6, power_w=2.0, bit_rate_coefficient=5e5, bandwidth_max_hz=4e6,
+        power_max_w=2.0, power_share=1 / 3, cost_per_hour=2.0, penalty_per_hour=8.0,
+    )  # fmt: skip
+    assert link.rate_bits_per_s == pytest.approx(1e6, rel=1e-12)
+    assert link.use == pytest.approx(1 / 3 + 2 / 3 / 4, rel=1e-12)
+    assert link.cost(3600.0) == pytest.approx(0.5 * 2.0 + 0.25 * 8.0, rel=1e-12)
+    assert link.cost(1.0) == pytest.approx(3.0 / 3600, rel=1e-12)
+    assert link.cost(0.0) == 0.0
+
+
+def test_a_link_of_a_cloudlet_without_end_is_free() -> None:
+    link = NoisyLink(1e6, 2.0, 5e5, cost_per_hour=2.0, penalty_per_hour=8.0)
+    assert (link.use, link.cost(3600.0)) == (0.0, 0.0)

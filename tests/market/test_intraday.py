@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from raygrid.errors import InputError
 from raygrid.market.actions import Action, OrderPricing, price_table
 from raygrid.market.auction import AuctionRules
-from raygrid.market.feeder_limits import feeder_limits, no_limits
+from raygrid.market.feeder_limits import FeederLimits, feeder_limits
 from raygrid.market.intraday import IntradayMarket, Outcome
 from raygrid.market.redispatch import relieve_many
 from raygrid.market.units import Slot, Units, make_feed
 from tests.synthetic import Community, community
 
 HOURS = 0.25
+NO_LIMITS = FeederLimits(
+    np.zeros((2, 0)), np.zeros((2, 0)), np.zeros(0), np.zeros(0, dtype="<U10"),
+    np.zeros(0, dtype=np.int64),
+)  # fmt: skip
+"""Of two prosumers."""
 
 
 def check_outcome(market: IntradayMarket, done: Outcome, before_kwh: np.ndarray) -> None:
@@ -179,7 +184,7 @@ def two(
         charge_max_kw=power,
         discharge_max_kw=power,
     )
-    return IntradayMarket(units, feed, no_limits(2), AuctionRules())
+    return IntradayMarket(units, feed, NO_LIMITS, AuctionRules())
 
 
 def test_a_sale_by_hand() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raygrid.market.channel import Channel, Staleness
+from raygrid.market.channel import Channel, NoisyLink, Staleness
 from raygrid.market.clearing import ClearingOptions, ClearingResult, ClearingStatus
 from raygrid.market.messages import Aggregate, RoundDecision, RoundOutcome
 from raygrid.market.session import LocalExchange, clear, local_exchange
@@ -115,3 +115,21 @@ def test_time_is_that_of_the_slowest_answer_waited_for(case: Case) -> None:
     assert got.status is ClearingStatus.CONVERGED
     assert traffic.waited_rounds > 0
     assert traffic.late > 0
+
+
+def test_links_cost_for_as_long_as_the_clearing_takes(case: Case) -> None:
+    """Six links of TES (6) to (8); the cost changes no bit of the market."""
+    link = NoisyLink(1e6, 2.0, 5e5, 4e6, 4.0, 0.5, cost_per_hour=36.0, penalty_per_hour=72.0)
+    channel = Channel(0.02, rate_bits_per_s=link.rate_bits_per_s)
+    free, without = clear_over(case, Staleness(channel, 0.1))
+    got, traffic = clear_over(case, Staleness(channel, 0.1, link=link))
+    assert np.array_equal(got.p_bus_kw, free.p_bus_kw)
+    assert without.cost is None
+    # The slowest host has two buses of 8 periods, its own and the grid's: 128 bytes and 256.
+    seconds = got.iterations * (2 * 0.02 + 8 * 384 / 1e6)
+    assert traffic.seconds == pytest.approx(seconds, rel=1e-9)
+    use = 0.5 * 2 / 4 + 0.5 * 1 / 4
+    per_second = (36 * use + 72 * use**2) / 3600
+    assert traffic.cost == pytest.approx(6 * per_second * seconds, rel=1e-9)
+    assert f"; they cost {traffic.cost:.3g} EUR" in traffic.describe("EUR")
+    assert "cost" not in without.describe("EUR")

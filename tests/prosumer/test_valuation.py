@@ -6,7 +6,7 @@ import pytest
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.local import LocalSolver
 from raygrid.prosumer.population import Population
-from raygrid.prosumer.valuation import dual_value, price_response, welfare_rate
+from raygrid.prosumer.valuation import dual_value, welfare_rate
 from tests.prosumer.cases import CLARABEL, device_model, random_problem
 
 
@@ -74,13 +74,16 @@ def test_rows_are_those_of_the_population():
         dual_value(population, 5, 9, target, mu, period_hours)
 
 
-def test_price_response_closed_forms():
+def test_dual_value_closed_forms():
+    """Best at its price: 1 kW at rising cost, all 4 kW at flat cost, 1 kW of demand, then 10."""
     population = Population.empty(3, 1)
     population.generation_limit_kw[:] = [[4.0], [4.0], [0.0]]
     population.alpha[:2], population.beta[:2] = [0.1, 0.0], [0.02, 0.05]
     population.demand_limit_kw[2], population.omega[2], population.delta[2] = 10.0, 0.3, 0.05
-    x, y = price_response(population, 0, 3, np.array([[0.22], [0.06], [0.10]]))
-    np.testing.assert_allclose(x[:, 0], [1.0, 4.0, 0.0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(y[:, 0], [0.0, 0.0, 1.0], rtol=1e-12, atol=1e-12)
-    _, y = price_response(population, 2, 3, np.array([[-0.05]]))
-    np.testing.assert_array_equal(y, [[10.0]])
+    price, mu = np.array([[0.22], [0.06], [0.10]]), np.zeros((3, 1))
+    gain = dual_value(population, 0, 3, price, mu, 1.0)
+    by_hand = [0.22 - 0.1 - 0.02, 4 * (0.06 - 0.05), 0.3 * np.log(2) - 0.05 - 0.10]
+    np.testing.assert_allclose(gain, by_hand, rtol=1e-12, atol=1e-15)
+    # Paid as much as demand dislikes (3-10), it takes all that it can.
+    gain = dual_value(population, 2, 3, np.array([[-0.05]]), mu[:1], 1.0)
+    np.testing.assert_allclose(gain, [0.3 * np.log(11)], rtol=1e-12, atol=1e-15)

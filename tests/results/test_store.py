@@ -86,7 +86,7 @@ def test_summary_has_exactly_the_keys_of_the_design(make_run):
     assert set(summary) == {
         "schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
         "buses", "lines", "clearing", "central", "settlement", "forecast", "intraday",
-        "powerflow", "memory", "seconds",
+        "powerflow", "memory", "communication", "seconds",
     }  # fmt: skip
     np.testing.assert_allclose(summary["central"]["gap"], 4e-5, rtol=1e-3)
 

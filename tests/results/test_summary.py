@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raygrid.results.summary import central_summary, clearing_summary, line_utilisation
+from raygrid.market.channel import Channel, NoisyLink, Staleness
+from raygrid.market.staleness import Traffic
+from raygrid.results.summary import (
+    central_summary,
+    clearing_summary,
+    communication_summary,
+    line_utilisation,
+)
 
 
 def test_figures_of_a_clearing(case_and_dispatch, result_of):
@@ -89,3 +96,19 @@ def test_utilisation_without_a_limit_and_with_a_limit_of_zero():
 def test_gap_is_relative_to_the_central_welfare(ours, central, gap):
     got = central_summary(ours, central, 0.5).gap
     assert got == (gap if gap is None else pytest.approx(gap, rel=1e-9))
+
+
+def test_modelled_links_in_figures():
+    link = NoisyLink(1e6, 2.0, 5e5, 4e6, 4.0, 0.5, 1.0)
+    traffic = Traffic(messages=10, lost=1, late=2, bits=800.0, seconds=3.0, cost=0.5)
+    channel = Channel(rate_bits_per_s=link.rate_bits_per_s)
+    got = communication_summary(traffic, Staleness(channel, 1.0, link=link))
+    assert list(got) == [
+        "rate_bits_per_s", "utilisation", "messages", "lost", "late", "bits", "seconds",
+        "waited_rounds", "cost",
+    ]  # fmt: skip
+    assert got["rate_bits_per_s"] == pytest.approx(1e6, rel=1e-12)
+    assert got["utilisation"] == pytest.approx(0.375, rel=1e-12)
+    assert (got["messages"], got["seconds"], got["cost"]) == (10, 3.0, 0.5)
+    plain = communication_summary(Traffic(), Staleness(Channel(), 1.0))
+    assert (plain["rate_bits_per_s"], plain["utilisation"], plain["cost"]) == (None, None, None)

@@ -194,5 +194,5 @@ def test_what_does_not_fit_is_refused(
 def test_voltage_limits_of_a_large_town_are_refused_before_anything_is_built() -> None:
     limits = ["voltage.v_min_pu=0.9", "voltage.v_max_pu=1.1"]
     assert draft(38, *limits).network.n_buses == 4903
-    with pytest.raises(InputError, match="voltage limits of 5032 buses, .* at most 5000 by 5000"):
+    with pytest.raises(InputError, match=r"voltage limits of 5032 buses, .* at most 5000"):
         draft(39, *limits)
