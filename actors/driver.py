@@ -68,7 +68,8 @@ def place(
     bytes_each = community.bytes_each
     if MAX_MATCHED_PROSUMERS < len(community) <= match_up_to:
         bytes_each += BYTES_EACH_PERIOD * case.n_periods
-    placement = plan_placement(policy, len(community), bytes_each, resources)
+    bus_periods = case.network.n_buses * case.n_periods
+    placement = plan_placement(policy, len(community), bytes_each, resources, bus_periods)
     count = plan_feeders(feeders, case.network, placement.n_hosts, resources)
     return replace(placement, feeders=count)
 

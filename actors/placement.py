@@ -21,6 +21,9 @@ PROCESS_START_CPU_S = 1.6
 """CPU time until an actor process is ready: Ray 0.9 s, other imports and cached kernels [s]."""
 START_BUDGET_S = 5.0
 """Longest start-up that `auto` spends on one actor per prosumer [s]."""
+BUS_PERIOD_BYTES = 800
+"""Memory that operators, hosts and driver take for a bus and period of a large network, all of them
+together [B]."""
 FEEDER_BUSES = 20_000
 """Buses of a radial network from which on feeder operators share the network operator's work."""
 CPUS_PER_HOST = 8
@@ -147,6 +150,8 @@ class Placement:
         The same of the one with most prosumers [B].
     start_s : float
         Start-up the plan expects [s].
+    network_bytes : int
+        Memory for the buses, all processes together [B].
     feeders : int
         Feeder operators between prosumer actors and network operator; 0 for none.
     """
@@ -158,6 +163,7 @@ class Placement:
     memory_bytes: int
     largest_bytes: int
     start_s: float
+    network_bytes: int = 0
     feeders: int = 0
 
     @property
@@ -170,7 +176,7 @@ class Placement:
         sizes = [len(seat) for seat in self.seats]
         each = str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
         cpus = f"{self.num_cpus} CPU each" if self.num_cpus else "sharing the CPUs"
-        whole = (self.memory_bytes + FIXED_BYTES) / 1024**3
+        whole = (self.memory_bytes + self.network_bytes + FIXED_BYTES) / 1024**3
         plural = "s" * (self.feeders != 1)
         feeders = f"{self.feeders} feeder operator{plural}, " if self.feeders else ""
         return (
@@ -186,6 +192,7 @@ def plan_placement(
     n_prosumers: int,
     bytes_each: float,
     resources: ClusterResources,
+    bus_periods: int = 0,
 ) -> Placement:
     """Spread N prosumers over Ray actors.
 
@@ -204,6 +211,8 @@ def plan_placement(
         Memory that one prosumer takes, see `raygrid.prosumer.community` [B].
     resources : ClusterResources
         The cluster's machines.
+    bus_periods : int
+        Buses times periods.
 
     Returns
     -------
@@ -235,12 +244,16 @@ def plan_placement(
             "--agents",
             "take fewer prosumers or periods, more --actors on more nodes, or larger nodes",
         )
-    if memory > resources.memory_bytes:
+    network = bus_periods * BUS_PERIOD_BYTES
+    if memory + network > resources.memory_bytes:
+        buses = f", {network / 1024**3:.1f} of it for the buses" if network > memory else ""
         raise InputError(
-            f"{n_hosts} prosumer actors need about {memory / 1024**3:.1f} GiB, the cluster has "
+            f"{n_hosts} prosumer actors need about {(memory + network) / 1024**3:.1f} GiB{buses}, "
+            "the cluster has "
             f"{resources.memory_bytes / 1024**3:.1f} GiB on {len(resources.nodes)} node(s)",
             "--actors",
-            "take fewer actors ('auto' packs prosumers), fewer prosumers or a larger cluster",
+            "take fewer actors ('auto' packs prosumers), fewer prosumers or buses, or a larger "
+            "cluster",
         )
     # As numpy.array_split: the first n % n_hosts seats have one more.
     edges = [k * (n // n_hosts) + min(k, n % n_hosts) for k in range(n_hosts + 1)]
@@ -255,6 +268,7 @@ def plan_placement(
         memory_bytes=memory,
         largest_bytes=largest,
         start_s=_start_s(n_hosts, resources),
+        network_bytes=network,
     )
 
 

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 GIB = 1024.0**3
 SAMPLE_S = 0.25
+REPEATED_UP_TO = 2_400_000
+"""Prosumers times periods up to which a clearing is measured several times."""
 
 
 class SuiteSettings(BaseModel):

@@ -1,4 +1,4 @@
-"""Rounds and gap over slow and lossy links, by a seeded model of them.
+"""Rounds and gap over slow and lossy links by a seeded model, and what their bandwidth costs.
 
 Every prosumer of the 14-bus case has a link of its
 own, the community's prosumers share twenty. The same channels are drawn for every row of a seed.

@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt, StringConstraints
 
 from actors.benchmarks.common import (
     GIB,
+    REPEATED_UP_TO,
     Clock,
     Memory,
     SuiteSettings,
@@ -43,8 +44,6 @@ SECONDS_TO_REACH = {
     ("community", 24, 1_000_000): 60.0,
     ("thesis14", 24, 1_000_000): 20.0,
 }
-REPEATED_UP_TO = 2_400_000
-"""Prosumers times periods up to which a clearing is measured several times."""
 FULL = 1 - 1e-4
 """Utilisation from which a line counts as full."""
 
@@ -172,7 +171,7 @@ class Settings(SuiteSettings):
     actors : str
         Placement.
     repeats : int
-        Clearings of each case of at most `REPEATED_UP_TO` values.
+        Clearings of each case of at most 2,400,000 prosumers times periods.
     central : dict
         Prosumers of the central solves by scenario; none where it is empty.
     """

@@ -59,6 +59,8 @@ class Traffic:
     def describe(self, currency: str) -> str:
         """One line for the run's notes."""
         cost = "" if self.cost is None else f"; they cost {self.cost:.3g} {currency}"
+        if self.late > self.messages / 8:  # a quarter of the answers
+            cost += "; many answers come too late: raise communication.patience_s"
         return (
             f"modelled links: {self.messages} messages of {self.bits / 8e6:.3g} MB in all, "
             f"{self.lost} lost, {self.late} answers late; {self.seconds:.3g} s on the way, "

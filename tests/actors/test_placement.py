@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from actors.cluster import ClusterOrigin, ClusterResources, NodeResources
 from actors.placement import (
+    BUS_PERIOD_BYTES,
     PROCESS_BYTES,
     PROCESS_START_CPU_S,
     START_BUDGET_S,
@@ -111,6 +112,19 @@ def test_a_cluster_without_cpus_still_has_a_plan() -> None:
 def test_more_actors_than_prosumers_are_refused() -> None:
     with pytest.raises(InputError, match="30 actors for 25 prosumers; ask for at most 25"):
         plan("30", 25, cluster(2))
+
+
+def test_a_large_network_takes_memory_too() -> None:
+    """The town's 129,001 buses over 24 periods, beside two small actors."""
+    policy, size = PlacementPolicy.parse("2"), 129_001 * 24
+    made = plan_placement(policy, 118_000, 1000.0, cluster(2), size)
+    assert made.network_bytes == size * BUS_PERIOD_BYTES
+    bare = plan_placement(policy, 118_000, 1000.0, cluster(2))
+    assert made.memory_bytes == bare.memory_bytes
+    assert "about 1.0 GiB in all" in bare.describe()
+    assert "about 3.3 GiB in all" in made.describe()
+    with pytest.raises(InputError, match=r"need about 23\.4 GiB, 23\.1 of it for the buses"):
+        plan_placement(policy, 118_000, 1000.0, cluster(2), 10 * size)
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_its_numbers() -> None:

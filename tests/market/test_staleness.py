@@ -110,11 +110,13 @@ def test_an_unused_step_is_taken_back(case: Case) -> None:
 def test_time_is_that_of_the_slowest_answer_waited_for(case: Case) -> None:
     got, traffic = clear_over(case, Staleness(Channel(latency_s=0.03), patience_s=0.1))
     assert traffic.seconds == pytest.approx(0.06 * got.iterations, rel=1e-12)
+    assert "patience_s" not in traffic.describe("EUR")
     # Nobody ever answers in time: each is waited for in the rounds in which it must answer.
     got, traffic = clear_over(case, Staleness(Channel(latency_s=0.06), 0.1, max_staleness=1))
     assert got.status is ClearingStatus.CONVERGED
     assert traffic.waited_rounds > 0
     assert traffic.late > 0
+    assert traffic.describe("EUR").endswith("raise communication.patience_s")
 
 
 def test_links_cost_for_as_long_as_the_clearing_takes(case: Case) -> None:
