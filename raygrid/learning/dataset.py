@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,51 +16,29 @@ from raygrid.learning.preprocessing import (
     Clock,
     DataReport,
     Readings,
-    align,
     check_load,
     check_pv,
     fill_gaps,
     read_readings,
 )
+from raygrid.learning.weather import PERIOD_HOURS as PERIOD_HOURS
+from raygrid.learning.weather import STEPS_PER_DAY as STEPS_PER_DAY
+from raygrid.learning.weather import Weather, read_weather, weather_of_past
+from raygrid.prosumer.community import Community
 from raygrid.prosumer.packed import PackedPopulation
 from raygrid.prosumer.population import Prosumers
-from raygrid.scenario.build import draft_case
-from raygrid.scenario.config import Scenario, ShapedPopulation
-from raygrid.scenario.shapes import read_columns
+from raygrid.scenario.build import CaseDraft, draft_case
+from raygrid.scenario.config import CommunityPopulation, Scenario, ShapedPopulation
+from raygrid.scenario.drawn import DrawnCommunity
+from raygrid.scenario.history import DAYS_PER_WEEK, History
+from raygrid.scenario.shapes import read_shapes
 
-PERIOD_HOURS = 0.25
-STEPS_PER_DAY = 96
-WEATHER = ("ghi_w_per_m2", "clear_ghi_w_per_m2", "temperature_c", "humidity_percent")
 AT_ONCE = 200
 """Prosumers whose long profiles are in memory at once, beside what is kept of them."""
 
-FORECAST_MEMORY_HOURS = 6.0
-INDEX_ERROR = (0.05, 0.20)
-"""Standard deviation of the forecast clear-sky index at the issue time and 24 h later."""
-TEMPERATURE_ERROR_C = (0.5, 2.0)
-"""The same of the forecast temperature [deg C]."""
-
-
-@dataclass(frozen=True)
-class Weather:
-    """Weather at the community, and what was forecast of it; all (K,) float64.
-
-    Attributes
-    ----------
-    ghi_w_per_m2, clear_ghi_w_per_m2 : (K,) float64
-        Global horizontal irradiance as measured, and under a clear sky [W/m2].
-    temperature_c, humidity_percent : (K,) float64
-        Air [deg C] and relative humidity [%].
-    forecast_ghi_w_per_m2, forecast_temperature_c : (K,) float64
-        What was forecast for each period at the midnight before it.
-    """
-
-    ghi_w_per_m2: FloatArray
-    clear_ghi_w_per_m2: FloatArray
-    temperature_c: FloatArray
-    humidity_percent: FloatArray
-    forecast_ghi_w_per_m2: FloatArray
-    forecast_temperature_c: FloatArray
+VALIDATION_DAYS = 14
+"""Of a history that a scenario does not state itself."""
+LEAST_TRAIN_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -156,52 +134,21 @@ def build_dataset(scenario: Scenario, base_dir: Path, readings: Path | None = No
     InputError
         If the scenario lacks what is needed, or data are missing or impossible.
     """
-    history = scenario.history
-    if history is None or history.weather is None:
-        raise InputError(
-            "no history with weather to learn from",
-            f"{scenario.name}:history",
-            "add the section, as in the scenario ai_tem",
-        )
+    history = history_of(scenario, base_dir)
     clock = Clock(history.start, PERIOD_HOURS)
     n_periods = history.days * STEPS_PER_DAY
-    weather, mended = read_weather(
-        data_path(history.weather, base_dir), clock, n_periods, scenario.seed
-    )
-    horizon = scenario.horizon.model_copy(
-        update={
-            "start": history.start,
-            "periods": n_periods,
-            "period_hours": PERIOD_HOURS,
-            "days": 1,
-        }
-    )
-    draft = draft_case(scenario.model_copy(update={"horizon": horizon}), base_dir=base_dir)
-    price = np.zeros(n_periods)
-    if draft.tariffs is not None:
-        price = draft.tariffs["import_price_per_kwh"]
-    night = weather.clear_ghi_w_per_m2 <= 0
+    known = known_weather(scenario, base_dir, clock, n_periods)
+    draft = draft_days(scenario, base_dir, history.start, history.days, history)
+    weather, report = known or (past_weather(scenario, draft), DataReport())
+    training = history.train_days * STEPS_PER_DAY
     if readings is None:
-        source = scenario.population
-        headroom = source.elastic_headroom if isinstance(source, ShapedPopulation) else np.inf
-        parts = []
-        for start in range(0, len(draft.community), AT_ONCE):
-            stop = min(start + AT_ONCE, len(draft.community))
-            built = draft.community.recipe(start, stop).build()
-            people = built.rows(0, stop - start)
-            load = people.fixed_load_kw + people.demand_limit_kw / headroom
-            pv = people.generation_limit_kw
-            rating = _rating(built, pv[:, : history.train_days * STEPS_PER_DAY])
-            parts.append((people.prosumer_id, load.astype("f4"), pv.astype("f4"), rating))
-        ids, load, pv, rating = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.argsort(ids)
-        ids, load, pv, rating = (column[order] for column in (ids, load, pv, rating))
-        report = mended
+        ids, load, pv, rating = households(scenario, draft.community, training)
     else:
         found = read_readings(readings, clock, n_periods)
         ids = found.prosumer_id
-        load, pv, rating, report = clean(found, clock, night, history.train_days * STEPS_PER_DAY)
-        report = mended + report
+        night = weather.clear_ghi_w_per_m2 <= 0
+        load, pv, rating, mended = clean(found, clock, night, training)
+        report += mended
     return Dataset(
         name=scenario.name,
         clock=clock,
@@ -211,9 +158,152 @@ def build_dataset(scenario: Scenario, base_dir: Path, readings: Path | None = No
         pv_kw=pv,
         pv_rating_kw=rating,
         weather=weather,
-        import_price_per_kwh=price,
+        import_price_per_kwh=import_price(draft, n_periods),
         report=report,
     )
+
+
+def history_of(scenario: Scenario, base_dir: Path) -> History:
+    """The days that a scenario is learnt from: those it states, else all before its own.
+
+    Of households that are drawn from shapes of a year, these are the days of the table before the
+    horizon begins. The last of them, which a household may take its market day from, train nobody.
+
+    Raises
+    ------
+    InputError
+        If it states none and its prosumers have no past, or too little.
+    """
+    source = scenario.population
+    if scenario.history is not None:
+        return scenario.history
+    where = f"{scenario.name}:history"
+    if not isinstance(source, CommunityPopulation):
+        raise InputError(
+            "no history to learn from", where, "add the section, as in the scenario ai_tem"
+        )
+    table = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes[:1])
+    begin = scenario.horizon.start
+    days = (begin - table.start).days
+    test = DAYS_PER_WEEK * source.max_week_shift + 1
+    train = days - test - VALIDATION_DAYS
+    if train < LEAST_TRAIN_DAYS:
+        raise InputError(
+            f"{days} days of load shapes before {begin.date()} are too few to learn from",
+            "horizon.start",
+            f"begin {LEAST_TRAIN_DAYS - train} days later, or add the section `history`",
+        )
+    return History(
+        start=begin_of_day(begin) - timedelta(days=days),
+        train_days=train,
+        validation_days=VALIDATION_DAYS,
+        test_days=test,
+        weather=None,
+    )
+
+
+def begin_of_day(time: datetime) -> datetime:
+    """The midnight before a time."""
+    return datetime(time.year, time.month, time.day)
+
+
+def draft_days(
+    scenario: Scenario, base_dir: Path, start: datetime, days: int, history: History | None
+) -> CaseDraft:
+    """A scenario's prosumers and tariffs in quarter hours on days from a midnight on.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Whose.
+    base_dir : Path
+        Folder that data paths are relative to.
+    start : datetime
+        The midnight.
+    days : int
+        Number of days.
+    history : History or None
+        Within whose parts households are shifted.
+    """
+    horizon = scenario.horizon.model_copy(
+        update={
+            "start": start,
+            "periods": days * STEPS_PER_DAY,
+            "period_hours": PERIOD_HOURS,
+            "days": 1,
+        }
+    )
+    changed = scenario.model_copy(update={"horizon": horizon, "history": history})
+    return draft_case(changed, base_dir=base_dir)
+
+
+def import_price(draft: CaseDraft, n_periods: int) -> FloatArray:
+    """Price of the grid (K,), 0 without one [currency/kWh]."""
+    if draft.tariffs is None:
+        return np.zeros(n_periods)
+    return np.asarray(draft.tariffs["import_price_per_kwh"])
+
+
+def known_weather(
+    scenario: Scenario, base_dir: Path, clock: Clock, n_periods: int
+) -> tuple[Weather, DataReport] | None:
+    """Weather of some days of the history, where it names a table."""
+    history = scenario.history
+    if history is None or history.weather is None:
+        return None
+    return read_weather(data_path(history.weather, base_dir), clock, n_periods, scenario.seed)
+
+
+def past_weather(scenario: Scenario, draft: CaseDraft) -> Weather:
+    """What the PV of the days before tells of the sun, where no weather is known."""
+    community = draft.community
+    if not isinstance(community, DrawnCommunity):
+        raise InputError(
+            "no weather to learn from",
+            f"{scenario.name}:history",
+            "add `weather`, as in the scenario ai_tem",
+        )
+    return weather_of_past(community.pv_shapes.mean(axis=0))
+
+
+def households(
+    scenario: Scenario, community: Community, training: int
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """Loads and PV of a community, a few prosumers at a time.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Says how much of the load is elastic.
+    community : Community
+        The prosumers, in quarter hours.
+    training : int
+        Number of periods, from the first on, that an unknown PV rating is taken from.
+
+    Returns
+    -------
+    prosumer_id : (N,) int64
+        Ascending.
+    load_kw, pv_kw : (N, K) float32
+        Load without a price, and PV output [kW].
+    rating_kw : (N,) float64
+        Rating of the PV systems [kW].
+    """
+    source = scenario.population
+    headroom = source.elastic_headroom if isinstance(source, ShapedPopulation) else np.inf
+    parts = []
+    for start in range(0, len(community), AT_ONCE):
+        stop = min(start + AT_ONCE, len(community))
+        built = community.recipe(start, stop).build()
+        people = built.rows(0, stop - start)
+        load = people.fixed_load_kw + people.demand_limit_kw / headroom
+        pv = people.generation_limit_kw
+        rating = _rating(built, pv[:, :training])
+        parts.append((people.prosumer_id, load.astype("f4"), pv.astype("f4"), rating))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0])
+    ids, load, pv, rating = (column[order] for column in columns)
+    return ids, load, pv, rating
 
 
 def _rating(built: Prosumers, training_pv_kw: FloatArray) -> FloatArray:
@@ -270,98 +360,3 @@ def clean(
         pv[row] = series
         report += DataReport(filled=filled + more, night_pv=mended)
     return load, pv, rating, report
-
-
-def read_weather(path: Path, clock: Clock, n_periods: int, seed: int) -> tuple[Weather, DataReport]:
-    """Weather of the history, and a forecast of it.
-
-    Parameters
-    ----------
-    path : Path
-        Parquet table with the columns of `WEATHER`; its metadata give `start` and `period_hours`.
-    clock : Clock
-        Periods that it is brought to.
-    n_periods : int
-        Number K of periods.
-    seed : int
-        Seed of the forecast's errors.
-
-    Returns
-    -------
-    weather : Weather
-        Without gaps.
-    report : DataReport
-        What was mended.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or the table does not hold the history.
-    """
-    values, start, pitch = read_columns(path, WEATHER)
-    hours = np.arange(values.shape[1], dtype=np.float64) * pitch
-    hours -= (clock.start - start).total_seconds() / 3600.0
-    if hours[0] > 0 or hours[-1] + pitch < n_periods * clock.period_hours - 1e-9:
-        raise InputError(
-            f"does not hold the history, which begins on {clock.start.date()} and has "
-            f"{n_periods // STEPS_PER_DAY} days",
-            str(path),
-            "give weather for all of it",
-        )
-    columns, filled = {}, 0
-    for name, series in zip(WEATHER, values, strict=True):
-        even = align(hours, series, n_periods, clock.period_hours)
-        columns[name], count = fill_gaps(even, f"{path}, {name}", clock)
-        filled += count
-    ghi, temperature = forecast_weather(
-        columns["ghi_w_per_m2"], columns["clear_ghi_w_per_m2"], columns["temperature_c"], seed
-    )
-    weather = Weather(**columns, forecast_ghi_w_per_m2=ghi, forecast_temperature_c=temperature)
-    return weather, DataReport(filled=filled)
-
-
-def forecast_weather(
-    ghi: FloatArray, clear_ghi: FloatArray, temperature: FloatArray, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """A weather service's forecast of each day, issued at the midnight before it.
-
-    It knows the hourly course of the clear-sky index but no clouds shorter than an hour, and errs
-    by a process of 6 h memory whose standard deviation grows over the day, in the index from 0.05
-    to 0.20 and in temperature from 0.5 to 2 deg C.
-
-    Parameters
-    ----------
-    ghi, clear_ghi : (K,) float64
-        Irradiance as it will be, and under a clear sky [W/m2].
-    temperature : (K,) float64
-        As it will be [deg C].
-    seed : int
-        Seed of the errors; a day's errors do not depend on how many days there are.
-
-    Returns
-    -------
-    (K,) float64, (K,) float64
-        Forecast irradiance [W/m2] and temperature [deg C].
-    """
-    days = len(ghi) // STEPS_PER_DAY
-    per_hour = round(1 / PERIOD_HOURS)
-    by_hour = np.repeat(
-        ghi.reshape(-1, per_hour).mean(axis=1)
-        / np.maximum(clear_ghi.reshape(-1, per_hour).mean(axis=1), 1.0),
-        per_hour,
-    )
-    keep = np.exp(-PERIOD_HOURS / FORECAST_MEMORY_HOURS)
-    errors = np.empty((2, days, STEPS_PER_DAY))
-    for day in range(days):
-        random = np.random.default_rng([seed, zlib.crc32(b"weather forecast"), day])
-        shocks = random.standard_normal((2, STEPS_PER_DAY))
-        errors[:, day, 0] = shocks[:, 0]
-        for k in range(1, STEPS_PER_DAY):
-            errors[:, day, k] = keep * errors[:, day, k - 1] + np.sqrt(1 - keep**2) * shocks[:, k]
-    growth = np.sqrt(np.arange(1, STEPS_PER_DAY + 1) / STEPS_PER_DAY)
-    index_error, air_error = (
-        ((low + (high - low) * growth) * error).reshape(-1)
-        for (low, high), error in zip((INDEX_ERROR, TEMPERATURE_ERROR_C), errors, strict=True)
-    )
-    index = np.clip(by_hour + index_error, 0.05, 1.2)
-    return index * clear_ghi, temperature + air_error

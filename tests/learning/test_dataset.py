@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning.dataset import Dataset, build_dataset, forecast_weather
+from raygrid.learning.dataset import Dataset, build_dataset
 from raygrid.learning.features import (
     FIRST_STEP,
     STEPS_BEHIND,
@@ -17,6 +17,7 @@ from raygrid.learning.features import (
     make_series,
     one_step,
 )
+from raygrid.learning.weather import forecast_weather, weather_of_past
 from raygrid.scenario.build import load_case
 from raygrid.scenario.load import load_scenario
 from tests.learning.conftest import SMALL
@@ -41,9 +42,29 @@ def test_the_same_twice_and_another_with_another_seed(small_data: Dataset) -> No
     assert build_dataset(scenario, base_dir).digest() != small_data.digest()
 
 
-def test_a_scenario_without_history_is_refused() -> None:
-    with pytest.raises(InputError, match="community:history: no history with weather"):
-        build_dataset(*load_scenario("community"))
+def test_a_scenario_without_past_is_refused() -> None:
+    with pytest.raises(InputError, match="tiny:history: no history to learn from"):
+        build_dataset(*load_scenario("tiny"))
+    early = load_scenario("community", settings=["horizon.start=2016-02-10"])
+    with pytest.raises(InputError, match="40 days of load shapes before 2016-02-10"):
+        build_dataset(*early)
+
+
+def test_a_drawn_community_learns_from_the_days_before_its_own() -> None:
+    scenario, base_dir = load_scenario("community", agents=20)
+    data = build_dataset(scenario, base_dir)
+    begin = (scenario.horizon.start - data.clock.start).days
+    assert begin == data.first_days[3] == data.n_periods // 96
+    # A household's market day is at most four weeks before: in the part that trains nobody.
+    assert data.first_days[2] < begin - 4 * 7
+    # The sky of a day is what the days before had: another day changes nothing before it.
+    share = np.maximum(np.random.default_rng(1).random(96 * 30), 0.2)
+    changed = share.copy()
+    changed[96 * 20 :] *= 2
+    ours, theirs = (weather_of_past(s).clear_ghi_w_per_m2 for s in (share, changed))
+    np.testing.assert_array_equal(ours[: 96 * 21], theirs[: 96 * 21])
+    assert (ours[96 * 21 : 96 * 22] != theirs[96 * 21 : 96 * 22]).any()
+    assert ours[96 * 20] == 1000 * share.reshape(-1, 96)[6:20, 0].max()
 
 
 def test_weather_that_does_not_hold_the_history_is_refused() -> None:

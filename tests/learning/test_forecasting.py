@@ -133,7 +133,7 @@ def test_what_cannot_be_forecast_is_refused_in_one_line(small_data: Dataset) -> 
         day_ahead_predictions(small_data, step)
     with pytest.raises(InputError, match="periods of 1 h, where forecasts one step ahead"):
         step_predictions(small_data, step, period_hours=1.0)
-    with pytest.raises(InputError, match="periods of 0[.]3 h are no whole quarter hours"):
+    with pytest.raises(InputError, match=r"periods of 0\.3 h are no whole quarter hours"):
         step_predictions(small_data, Naive.PERFECT, period_hours=0.3)
     with pytest.raises(InputError, match="it has days 0 to 26"):
         day_ahead_predictions(small_data, Naive.PERFECT, np.array([27]))
