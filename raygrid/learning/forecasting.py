@@ -123,7 +123,7 @@ def step_predictions(
         values = _filled(data, steps, first, forecast, steps)
         return _predictions(data, values, period_hours)
     # The last period, not the last quarter hour, is what persistence goes by.
-    width = _width(period_hours)
+    width = quarter_hours(period_hours, "horizon.period_hours")
     lag = width if by is Naive.PERSISTENCE else SEASON
     values = _naive(data, by, steps, lag)
     return _predictions(data, values, period_hours)
@@ -233,20 +233,30 @@ def _naive(data: Dataset, rule: Naive, steps: IntArray, lag: int) -> FloatArray:
     return values
 
 
-def _width(period_hours: float) -> int:
-    """Quarter hours of a period."""
-    width = round(period_hours / PERIOD_HOURS)
-    if width < 1 or abs(width * PERIOD_HOURS - period_hours) > 1e-9 or STEPS_PER_DAY % width:
+def quarter_hours(hours: float, where: str) -> int:
+    """Quarter hours of a time; of a period they must fill a day.
+
+    Raises
+    ------
+    InputError
+        If they are not whole.
+    """
+    width = round(hours / PERIOD_HOURS)
+    period = where.endswith("period_hours")
+    if abs(width * PERIOD_HOURS - hours) > 1e-9 or (
+        period and (width < 1 or STEPS_PER_DAY % width)
+    ):
+        what = f"periods of {hours:g} h are" if period else f"{hours:g} h after midnight is"
         raise InputError(
-            f"periods of {period_hours:g} h are no whole quarter hours that fill a day",
-            "horizon.period_hours",
-            "choose e.g. 0.25 or 1",
+            f"{what} no whole quarter hours{' that fill a day' if period else ''}",
+            where,
+            "choose e.g. 0.25 or 1" if period else "begin at a quarter of an hour",
         )
     return width
 
 
 def _predictions(data: Dataset, values: FloatArray, period_hours: float) -> Predictions:
     """Means over the market's periods."""
-    width = _width(period_hours)
+    width = quarter_hours(period_hours, "horizon.period_hours")
     means = values.reshape(len(values), -1, width, 2).mean(axis=2)
     return Predictions(data.prosumer_id, means[..., 0], means[..., 1])

@@ -18,6 +18,7 @@ from raygrid.learning.features import (
     Series,
     Windows,
     day_ahead,
+    fit_scaling,
     make_series,
     one_step,
 )
@@ -39,6 +40,8 @@ from raygrid.learning.weights import Weights, load_weights, save_weights
 KIND = "forecaster"
 ROWS_AT_ONCE = 4096
 """Rows that run through a network at once, so that memory stays small."""
+UNITS_AT_ONCE = 32
+"""The same, where each prosumer runs apart: what fits into a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,26 @@ class Forecaster:
     prosumer_id: IntArray
     facts: dict[str, Any]
     spread: Any = field(default_factory=lambda: np.ones(len(TARGETS), dtype=np.float32))
+
+    @property
+    def fits_anybody(self) -> bool:
+        """Whether shared weights know no prosumer by an embedding, and so serve any."""
+        return len(self.weights["embedding"]) == 1 and self.spec.embedding == 0
+
+    def of(self, data: Dataset) -> Forecaster:
+        """The forecaster for other prosumers, with scales of their own training days.
+
+        Weights with embeddings, or of each prosumer's own, are left as they are.
+        """
+        if not self.fits_anybody:
+            return self
+        nobody = np.zeros((1, len(data.prosumer_id), 0), dtype=np.float32)
+        return replace(
+            self,
+            weights=self.weights | {"embedding": nobody},
+            scaling=fit_scaling(data),
+            prosumer_id=data.prosumer_id,
+        )
 
     def series(self, data: Dataset) -> Series:
         """Channels of a data set, scaled as in training.
@@ -186,6 +209,47 @@ def run_windows(forecaster: Forecaster, windows: Windows) -> Forecast:
     return Forecast(expected, quantiles)
 
 
+def expected_powers(
+    spec: NetworkSpec, weights: dict[str, Any], scaling: Scaling, windows: Windows, embedding: Any
+) -> FloatArray:
+    """Expected load and PV by shared weights, each prosumer apart: quantiles are left out.
+
+    Products of matrices have the same shapes whoever is forecast beside a prosumer, so that its
+    forecast has the same bits wherever it is made.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The network.
+    weights : dict of str to (1, ...) float32
+        Shared by all.
+    scaling : Scaling
+        Of n prosumers.
+    windows : Windows
+        Theirs, (n, 1, ...).
+    embedding : (n, E) float32
+        Theirs.
+
+    Returns
+    -------
+    (n, H, 2) float64
+        Load and PV, 0 or more [kW].
+    """
+    found = np.empty((len(windows.steps), spec.horizon, 2))
+    for start in range(0, len(found), UNITS_AT_ONCE):
+        part = slice(start, start + UNITS_AT_ONCE)
+        own = weights | {"embedding": embedding[part, None]}
+        raw = raw_outputs(own, spec, windows.steps[part], windows.known[part], NumpyOps())
+        relative = raw[:, 0, :, :2, 0] + windows.anchor[part, 0]
+        mean, std = (
+            values[part, None].astype(np.float32)
+            for values in (scaling.load_mean_kw, scaling.load_std_kw)
+        )
+        found[part, :, 0] = mean + std * relative[..., 0]
+        found[part, :, 1] = windows.envelope_kw[part, 0] * relative[..., 1]
+    return np.maximum(found, 0.0)
+
+
 def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
     """Widen or narrow the intervals so that 80 % hold what happened at validation times.
 
@@ -267,6 +331,8 @@ def load_forecaster(folder: Path, data: Dataset | None = None) -> Forecaster:
         raise InputError("of another kind of network", f"weights {folder}", "train them again")
     weights = {name: found.arrays[name] for name in wanted}
     forecaster = Forecaster(spec, weights, scaling, ids, facts, spread)
+    if data is not None and forecaster.fits_anybody:
+        return forecaster.of(data)
     if data is not None:
         forecaster.series(data)
         if facts.get("data") != data.digest():

@@ -1,0 +1,471 @@
+"""A community as its prosumers forecast it for the day ahead: what they clear on.
+
+Each host forecasts for its own prosumers, from what their shapes were on the days before. Nothing
+of the day itself is in what it gets. A forecast depends on the prosumer alone, never on the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.errors import InputError
+from raygrid.learning.dataset import (
+    PERIOD_HOURS,
+    STEPS_PER_DAY,
+    Dataset,
+    begin_of_day,
+    draft_days,
+    import_price,
+    known_weather,
+    past_weather,
+)
+from raygrid.learning.features import LAG_DAYS, Scaling, day_ahead, fit_scaling, make_series
+from raygrid.learning.forecasting import Naive, quarter_hours
+from raygrid.learning.inference import Forecaster, expected_powers
+from raygrid.learning.network import NetworkSpec
+from raygrid.learning.preprocessing import Clock, DataReport
+from raygrid.learning.weather import SKY_DAYS, Weather
+from raygrid.prosumer.community import Community, Recipe
+from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
+from raygrid.prosumer.population import Population, Prosumers
+from raygrid.scenario.config import CommunityPopulation, Scenario
+from raygrid.scenario.drawn import DrawnCommunity
+
+PAST_DAYS = max(LAG_DAYS)
+SCALE_DAYS = 28
+"""Days before, that scales are taken from where the weights fit any prosumers."""
+LOAD, PV = 4, 1
+"""Where the profiles of fixed loads and PV stand in a packed population."""
+
+
+class ShapeRule(Protocol):
+    """Forecasts of packed prosumers for one day in quarter hours."""
+
+    def forecast(self, prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
+        """Load without a price, and PV output."""
+        ...
+
+
+@dataclass(frozen=True)
+class NaiveShapes:
+    """The shapes of an earlier day.
+
+    Attributes
+    ----------
+    load : (C, 96) float64
+        By load shape, per kW of peak.
+    pv : (O, 96) float64
+        By orientation, per kW of rating.
+    """
+
+    load: FloatArray
+    pv: FloatArray
+
+    def forecast(self, prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
+        """Every household as it was then."""
+        load, pv = _shaped(prosumers)
+        return replace(load, shapes=self.load), replace(pv, shapes=self.pv)
+
+
+@dataclass(frozen=True)
+class LearntShapes:
+    """A forecaster with shared weights, and the past of the shapes that it forecasts.
+
+    Weights without embeddings forecast each kind of household once, however many are of it: its
+    forecast is its size times that of its shape. Weights with embeddings know prosumers by id.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+        The network.
+    weights : dict of str to (1, ...) float32
+        Its weights.
+    calendar : Dataset
+        No prosumers: clock, weather and price of the past days and of the day.
+    load, pv : (C, 3, 96), (O, 3, 96) float32
+        Shapes on the days `LAG_DAYS` before.
+    load_scaling, pv_scaling : Scaling
+        Of the shapes (C of loads, O of PV), or of the prosumers that the weights know.
+    prosumer_id : (N,) int64
+        Whom the weights know; empty without embeddings.
+    """
+
+    spec: NetworkSpec
+    weights: dict[str, Any]
+    calendar: Dataset
+    load: FloatArray
+    pv: FloatArray
+    load_scaling: Scaling
+    pv_scaling: Scaling
+    prosumer_id: IntArray
+
+    def forecast(self, prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
+        """Forecast each kind of household, or each household that the weights know."""
+        load, pv = _shaped(prosumers)
+        facing = np.where(pv.scale > 0, pv.shape, -1)
+        if len(self.prosumer_id):
+            # Each its own kind, and its shape is its own power.
+            kind = np.arange(len(facing))
+            own = np.searchsorted(self.prosumer_id, prosumers.prosumer_id)
+            size_kw, rating_kw = load.scale, pv.scale
+            found = self._powers(
+                (load.shape, size_kw),
+                (facing, rating_kw),
+                (own, own),
+                self.weights["embedding"][0, own],
+            )
+            load, pv = (replace(p, scale=np.ones(len(own))) for p in (load, pv))
+        else:
+            pairs = np.stack([load.shape, facing], axis=1)
+            unique, kind = np.unique(pairs, axis=0, return_inverse=True)
+            shape, facing = unique.T
+            nobody = np.zeros((len(shape), 0), dtype=np.float32)
+            found = self._powers(
+                (shape, np.ones(len(shape))), (facing, facing >= 0), (shape, facing), nobody
+            )
+        row = kind.reshape(-1).astype(np.int32)
+        return (
+            ShapedProfile(np.ascontiguousarray(found[..., 0]), row, load.scale),
+            ShapedProfile(np.ascontiguousarray(found[..., 1]), row, pv.scale),
+        )
+
+    def _powers(
+        self, load: tuple[Any, Any], pv: tuple[Any, Any], scales: tuple[Any, Any], embedding: Any
+    ) -> FloatArray:
+        """Load and PV (n, 96, 2) of the day, of some shapes (n,) times sizes (n,).
+
+        A PV shape of -1 is none; `scales` are rows of the load scaling and of the PV scaling.
+        """
+        (load_shape, size_kw), (pv_shape, rating_kw) = load, pv
+        n = len(load_shape)
+        series = np.zeros((2, n, PAST_DAYS + 1, STEPS_PER_DAY), dtype=np.float32)
+        for k, lag in enumerate(LAG_DAYS):
+            series[0, :, PAST_DAYS - lag] = self.load[load_shape, k] * size_kw[:, None]
+            series[1, :, PAST_DAYS - lag] = self.pv[pv_shape, k] * rating_kw[:, None]
+        load_kw, pv_kw = series.reshape(2, n, -1).astype(np.float64)
+        scaling = _rows(self.load_scaling, self.pv_scaling, *scales)
+        scaling = replace(scaling, pv_rating_kw=np.asarray(rating_kw, dtype=np.float64))
+        data = replace(
+            self.calendar,
+            prosumer_id=np.arange(n),
+            load_kw=load_kw,
+            pv_kw=pv_kw,
+            pv_rating_kw=scaling.pv_rating_kw,
+        )
+        windows = day_ahead(make_series(data, scaling), scaling, np.array([PAST_DAYS]))
+        return expected_powers(self.spec, self.weights, scaling, windows, embedding)
+
+
+@dataclass(frozen=True)
+class ForecastPart:
+    """A recipe for prosumers with forecast loads and PV in place of the measured ones.
+
+    Attributes
+    ----------
+    prosumers : Recipe
+        How to build them as they will be measured.
+    rule : ShapeRule
+        How their day is forecast.
+    flexible_share, elastic_headroom : float
+        How load without a price is split into fixed and elastic.
+    first_step, width, n_periods : int
+        Quarter hour at which the horizon begins, those of a period, and the number of periods.
+    """
+
+    prosumers: Recipe
+    rule: ShapeRule
+    flexible_share: float
+    elastic_headroom: float
+    first_step: int
+    width: int
+    n_periods: int
+
+    def build(self) -> Prosumers:
+        """The prosumers as they are forecast."""
+        built = self.prosumers.build()
+        assert isinstance(built, PackedPopulation)  # `forecast_community` sees to it
+        load, pv = (self._periods(profile) for profile in self.rule.forecast(built))
+        flexible = self.flexible_share * load.shapes
+        shaped = (
+            built.shaped[0],
+            pv,
+            built.shaped[2],
+            replace(load, shapes=self.elastic_headroom * flexible),
+            replace(load, shapes=load.shapes - flexible),
+        )
+        return replace(built, shaped=shaped)
+
+    def _periods(self, profile: ShapedProfile) -> ShapedProfile:
+        end = self.first_step + self.width * self.n_periods
+        steps = profile.shapes[:, self.first_step : end]
+        means = steps.reshape(len(steps), self.n_periods, self.width).mean(axis=2)
+        return replace(profile, shapes=means)
+
+
+@dataclass(frozen=True)
+class ForecastCommunity:
+    """A community whose loads and PV are those of its prosumers' own forecasts.
+
+    Parameters
+    ----------
+    community : Community
+        The prosumers as they will be measured, for the stages after the clearing.
+    part : ForecastPart
+        How to forecast, the recipe of the prosumers to be filled in.
+    """
+
+    community: Community
+    part: ForecastPart
+
+    def __len__(self) -> int:
+        return len(self.community)
+
+    @property
+    def n_periods(self) -> int:
+        """Number of periods T."""
+        return self.community.n_periods
+
+    @property
+    def bytes_each(self) -> float:
+        """Memory that one prosumer takes on its host, forecast shapes of its own included [B]."""
+        return self.community.bytes_each + 3 * 8.0 * self.n_periods
+
+    def recipe(self, start: int, stop: int) -> ForecastPart:
+        """How to build the prosumers at these positions."""
+        return replace(self.part, prosumers=self.community.recipe(start, stop))
+
+    def everyone(self) -> Population:
+        """All prosumers in order of their ids."""
+        everyone = self.recipe(0, len(self)).build().rows(0, len(self))
+        return everyone.take(np.argsort(everyone.prosumer_id, kind="stable"))
+
+
+def forecast_community(
+    scenario: Scenario,
+    base_dir: Path,
+    community: Community,
+    by: Forecaster | Naive,
+    *,
+    day: int = 0,
+) -> Community:
+    """A community as its prosumers forecast it at the midnight before a market day.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        With a population of source `community`.
+    base_dir : Path
+        Folder that its data paths are relative to.
+    community : Community
+        The prosumers of that day as they will be measured.
+    by : Forecaster or Naive
+        Who forecasts: a forecaster of task 'day' with shared weights.
+    day : int
+        Which of the days in a row, from 0.
+
+    Returns
+    -------
+    Community
+        The given one for perfect forecasts, else a `ForecastCommunity`.
+
+    Raises
+    ------
+    InputError
+        If the horizon is not within one day, the community has no past, or weights do not fit.
+    """
+    if by is Naive.PERFECT:
+        return community
+    source, horizon = scenario.population, scenario.horizon
+    if not isinstance(source, CommunityPopulation):
+        raise InputError(
+            "no past to forecast from",
+            f"{scenario.name}:population",
+            "forecast populations of source `community`, or clear on what is measured",
+        )
+    begin = horizon.start + timedelta(hours=day * horizon.day_hours)
+    midnight = begin_of_day(begin)
+    first_step = quarter_hours((begin - midnight).total_seconds() / 3600.0, "horizon.start")
+    width = quarter_hours(horizon.dt, "horizon.period_hours")
+    if first_step + width * horizon.periods > STEPS_PER_DAY:
+        raise InputError(
+            f"{horizon.periods} periods of {horizon.dt:g} h from {begin.isoformat()}",
+            f"{scenario.name}:horizon",
+            "forecasts reach to midnight: keep a market day within a day",
+        )
+    n_past = PAST_DAYS
+    if isinstance(by, Forecaster) and by.fits_anybody:
+        n_past = SCALE_DAYS + SKY_DAYS
+    history = scenario.history
+    if history is not None:
+        n_past = min(n_past, (midnight - history.start).days)
+        if n_past < PAST_DAYS:
+            raise InputError(
+                f"{begin.date()} has no {PAST_DAYS} days of past",
+                f"{scenario.name}:horizon.start",
+                f"begin {PAST_DAYS} days after the history or later",
+            )
+    past = _past(scenario, base_dir, midnight, n_past)
+    if isinstance(by, Forecaster):
+        rule: ShapeRule = _learnt(by, past, scenario.name, len(community))
+    else:
+        lag = 1 if by is Naive.PERSISTENCE else PAST_DAYS
+        rule = NaiveShapes(past.load[:, -lag - 1], past.pv[:, -lag - 1])
+    part = ForecastPart(
+        community.recipe(0, 0),
+        rule,
+        source.flexible_share,
+        source.elastic_headroom,
+        first_step,
+        width,
+        horizon.periods,
+    )
+    return ForecastCommunity(community, part)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """Shapes on the days before a market day; the day itself, the last, is left empty.
+
+    load (C, D + 1, 96) and pv (O, D + 1, 96) are per kW, calendar has no prosumers.
+    """
+
+    load: FloatArray
+    pv: FloatArray
+    calendar: Dataset
+
+
+def _past(scenario: Scenario, base_dir: Path, midnight: Any, n_past: int) -> _Past:
+    source = scenario.population
+    assert isinstance(source, CommunityPopulation)
+    start = midnight - timedelta(days=n_past)
+    draft = draft_days(scenario, base_dir, start, n_past + 1, scenario.history)
+    shapes = draft.community
+    assert isinstance(shapes, DrawnCommunity)
+    n_periods = shapes.n_periods
+    load = shapes.fixed_shapes + shapes.elastic_shapes / source.elastic_headroom
+    load = load.reshape(-1, n_past + 1, STEPS_PER_DAY).copy()
+    pv = shapes.pv_shapes.reshape(-1, n_past + 1, STEPS_PER_DAY).copy()
+    load[:, -1] = pv[:, -1] = 0.0
+    clock = Clock(start, PERIOD_HOURS)
+    whole = Clock(start, PERIOD_HOURS)
+    if scenario.history is not None:
+        whole = Clock(scenario.history.start, PERIOD_HOURS)
+    before = (start - whole.start).days * STEPS_PER_DAY
+    known = known_weather(scenario, base_dir, whole, before + n_periods)
+    weather = known[0] if known else past_weather(scenario, draft)
+    weather = Weather(
+        **{
+            name: series[before : before + n_periods].copy()
+            for name, series in vars(weather).items()
+        }
+    )
+    for measured in (weather.ghi_w_per_m2, weather.temperature_c, weather.humidity_percent):
+        measured[-STEPS_PER_DAY:] = 0.0
+    nobody = np.zeros((0, n_periods))
+    calendar = Dataset(
+        scenario.name,
+        clock,
+        (0, n_past, n_past, n_past + 1),
+        np.zeros(0, dtype=np.int64),
+        nobody,
+        nobody,
+        np.zeros(0),
+        weather,
+        import_price(draft, n_periods),
+        DataReport(),
+    )
+    return _Past(load, pv, calendar)
+
+
+def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
+    if by.spec.task != "day" or len(by.weights["embedding"]) != 1:
+        raise InputError(
+            "a forecaster of single steps, or with own weights of each prosumer",
+            f"scenario {name}",
+            "train one for the day ahead: raygrid train forecaster --task day --way shared",
+        )
+    ids = by.prosumer_id
+    if by.fits_anybody:
+        load_scaling, pv_scaling = _scaling_of_shapes(past)
+        ids = ids[:0]
+    else:
+        load_scaling = pv_scaling = by.scaling
+        if len(ids) < n or not np.array_equal(ids[:n], np.arange(1, n + 1)):
+            raise InputError(
+                f"the forecaster knows {len(ids)} prosumers, not these {n}",
+                f"scenario {name}",
+                "train weights for this scenario, or some that fit any prosumers",
+            )
+    single = np.float32
+    lags = [-1 - lag for lag in LAG_DAYS]
+    days = slice(-(PAST_DAYS + 1) * STEPS_PER_DAY, None)
+    calendar = past.calendar
+    skipped = calendar.weather.ghi_w_per_m2.size // STEPS_PER_DAY - PAST_DAYS - 1
+    calendar = replace(
+        calendar,
+        clock=Clock(calendar.clock.start + timedelta(days=skipped), PERIOD_HOURS),
+        first_days=(0, PAST_DAYS, PAST_DAYS, PAST_DAYS + 1),
+        weather=Weather(**{k: v[days] for k, v in vars(calendar.weather).items()}),
+        import_price_per_kwh=calendar.import_price_per_kwh[days],
+        load_kw=calendar.load_kw[:, days],
+        pv_kw=calendar.pv_kw[:, days],
+    )
+    return LearntShapes(
+        by.spec,
+        by.weights,
+        calendar,
+        past.load[:, lags].astype(single),
+        past.pv[:, lags].astype(single),
+        load_scaling,
+        pv_scaling,
+        ids,
+    )
+
+
+def _scaling_of_shapes(past: _Past) -> tuple[Scaling, Scaling]:
+    """Scales of load shapes and of PV shapes, from the days before (of the last ones)."""
+    n_days = past.load.shape[1]
+    first = max(0, n_days - 1 - SCALE_DAYS)
+    data = replace(past.calendar, first_days=(first, n_days - 1, n_days - 1, n_days))
+
+    def scaling(load: FloatArray, pv: FloatArray, rating_kw: float) -> Scaling:
+        n = len(load)
+        flat = (n, n_days * STEPS_PER_DAY)
+        return fit_scaling(
+            replace(
+                data,
+                prosumer_id=np.arange(n),
+                load_kw=load.reshape(flat).astype(np.float32),
+                pv_kw=pv.reshape(flat).astype(np.float32),
+                pv_rating_kw=np.full(n, rating_kw),
+            )
+        )
+
+    return (
+        scaling(past.load, np.zeros_like(past.load), 0.0),
+        scaling(np.zeros_like(past.pv), past.pv, 1.0),
+    )
+
+
+def _rows(load: Scaling, pv: Scaling, load_rows: IntArray, pv_rows: IntArray) -> Scaling:
+    """Scales of prosumers with these load shapes, and PV shapes (-1: none)."""
+    names = ("load_mean_kw", "load_std_kw", "load_peak_kw", "load_fence_kw", "net_std_kw")
+    has_pv = (pv_rows >= 0)[:, None]
+    return replace(
+        load,
+        **{name: getattr(load, name)[load_rows] for name in names},
+        pv_ratio=np.where(has_pv, pv.pv_ratio[np.maximum(pv_rows, 0)], 0.0),
+    )
+
+
+def _shaped(prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
+    load, pv = prosumers.shaped[LOAD], prosumers.shaped[PV]
+    assert load is not None
+    assert pv is not None
+    return load, pv
