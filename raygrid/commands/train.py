@@ -21,7 +21,7 @@ TASK = click.option(
     show_default=True,
     help="One step ahead from 24 steps behind, or the day ahead from its midnight.",
 )
-EPOCHS = click.option("--epochs", type=click.IntRange(1, 10_000), default=30, show_default=True)
+EPOCHS = click.option("--epochs", type=click.IntRange(1, 10_000), default=6, show_default=True)
 READINGS = click.option(
     "--data",
     "readings",
@@ -69,12 +69,12 @@ def forecaster(
     """
     from raygrid.learning.inference import save_forecaster
     from raygrid.learning.network import NetworkSpec
-    from raygrid.learning.training import TrainOptions
+    from raygrid.learning.training import options_for
     from raygrid.learning.training import train as run_training
 
     data = _dataset(scenario, settings, readings)
     folder = _folder(out / data.name / f"forecaster-{task}-{way}-{seed}")
-    options = TrainOptions(way=way, seed=seed, epochs=epochs)
+    options = options_for(way, seed, epochs)
     done = run_training(
         data,
         NetworkSpec(task=task),
@@ -117,7 +117,6 @@ def compare(
 
     A forecaster and seed that the folder holds already is not trained again.
     """
-    from raygrid.learning.baselines import TREES
     from raygrid.learning.comparison import MODELS, markdown, summary_rows
     from raygrid.learning.comparison import compare as run_comparison
     from raygrid.scenario.config import CommunityPopulation
@@ -129,7 +128,6 @@ def compare(
     if isinstance(population, CommunityPopulation) and population.distinct and readings is None:
         kinds = len(population.household_shapes)
     folder = _folder(out / data.name / "forecasters")
-    every = [m for m in MODELS if task == "step" or m not in TREES]
     try:
         chosen_seeds = [int(s) for s in seeds.split(",")]
     except ValueError:
@@ -137,7 +135,7 @@ def compare(
     found = run_comparison(
         data,
         folder,
-        models=models.split(",") if models else every,
+        models=models.split(",") if models else MODELS,
         seeds=chosen_seeds,
         task=task,
         epochs=epochs,

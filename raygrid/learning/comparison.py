@@ -8,19 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
 from raygrid.learning.baselines import SEASON, TREES, fit_trees, persistence
+from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import Scaling, fit_scaling, make_series
 from raygrid.learning.inference import save_forecaster
 from raygrid.learning.metrics import coverage, crps, pinball, rmse_percent, skill
 from raygrid.learning.network import HIGH, LEVELS, LOW, NetworkSpec
 from raygrid.results.files import json_text, write_atomically
+
+if TYPE_CHECKING:
+    from raygrid.learning.training import TrainOptions
 
 NAIVE = ("persistence", "seasonal_naive")
 HYBRIDS = ("hybrid_shared", "hybrid_own", "hybrid_federated")
@@ -58,7 +62,7 @@ class Scores:
     load_coverage, pv_coverage, net_coverage : float or None
         Share of the 80 % intervals that hold what happened; PV by day only.
     cpu_seconds, seconds : float
-        Time of training.
+        Time of training, all of it where it was broken off and resumed.
     epochs : int
         Epochs that ran.
     """
@@ -154,6 +158,35 @@ def _covered(quantiles: FloatArray, actual: FloatArray) -> float:
     return coverage(quantiles[..., LOW], quantiles[..., HIGH], actual)
 
 
+def network_of(model: str, task: str) -> NetworkSpec:
+    """The network of one of `MODELS` that has one."""
+    hybrid = model in HYBRIDS
+    return NetworkSpec(architecture="cnn_transformer" if hybrid else model, task=task)
+
+
+def options_of(model: str, seed: int, epochs: int) -> TrainOptions:
+    """How it is trained: all alike but for the way of holding weights."""
+    from raygrid.learning.training import options_for
+
+    way = model.partition("_")[2] if model in HYBRIDS else "shared"
+    return options_for(way, seed, epochs)
+
+
+def score_key(model: str, data: Dataset, task: str, seed: int, epochs: int) -> dict[str, Any]:
+    """All that a score depends on; one with another key is not taken over."""
+    key = {
+        "model": model,
+        "task": task,
+        "seed": seed,
+        "data": data.digest(),
+        "code": code_digest(),
+    }
+    if model in (*NAIVE, *TREES):
+        return key
+    network = network_of(model, task).facts()
+    return key | {"network": network, "options": asdict(options_of(model, seed, epochs))}
+
+
 def run_model(
     model: str,
     data: Dataset,
@@ -164,47 +197,39 @@ def run_model(
     folder: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Scores:
-    """Train (or take) one forecaster and score it; a folder keeps a network's weights."""
+    """Train one forecaster and score it; a folder keeps a network's weights and checkpoints."""
     scaling = fit_scaling(data)
     steps = data.steps("test")
-    began, began_cpu = time.perf_counter(), time.process_time()
-
-    def times() -> dict[str, float]:
-        return {
-            "seconds": round(time.perf_counter() - began, 1),
-            "cpu_seconds": round(time.process_time() - began_cpu, 1),
-        }
-
     if model in NAIVE:
         step_lag = 1 if task == "step" else SEASON
         lag = step_lag if model == "persistence" else 7 * SEASON if task == "day" else SEASON
         return score(model, task, seed, data, scaling, persistence(data, steps, lag))
     series = make_series(data, scaling)
+    at = steps if task == "step" else np.array(list(data.days("test")))
     if model in TREES:
         from raygrid.learning.training import part_of
 
-        train_steps = part_of(data, NetworkSpec(), "train")
-        trees = fit_trees(model, series, scaling, train_steps, seed)
-        spent = times()
-        return score(model, task, seed, data, scaling, trees.forecast(series, steps), None, **spent)
-    from raygrid.learning.training import TrainOptions, train
+        began, began_cpu = time.perf_counter(), time.process_time()
+        fitted_to = part_of(data, NetworkSpec(task=task), "train")
+        trees = fit_trees(model, task, series, scaling, fitted_to, seed)
+        spent = {
+            "seconds": round(time.perf_counter() - began, 1),
+            "cpu_seconds": round(time.process_time() - began_cpu, 1),
+        }
+        return score(model, task, seed, data, scaling, trees.forecast(series, at), None, **spent)
+    from raygrid.learning.training import train
 
-    kind, _, way = model.partition("_")
-    hybrid = kind == "hybrid"
-    spec = NetworkSpec(architecture="cnn_transformer" if hybrid else model, task=task)
-    options = TrainOptions(way=way if hybrid else "shared", seed=seed, epochs=epochs)
+    spec, options = network_of(model, task), options_of(model, seed, epochs)
     kept = None
     if folder is not None:
         kept = folder / f"{task}-{model}-{seed}"
         kept.mkdir(exist_ok=True)
     try:
         done = train(data, spec, options, folder=kept, resume=kept is not None, tell=tell)
-    except InputError:  # no checkpoint, or one of another comparison
+    except InputError:  # no checkpoint, or one of another training: begin anew
         done = train(data, spec, options, folder=kept, tell=tell)
-    spent = times()
     if kept is not None:
         save_forecaster(kept, done.forecaster)
-    at = steps if task == "step" else np.array(list(data.days("test")))
     forecast = done.forecaster.forecast(series, at)
     n = len(data.prosumer_id)
     return score(
@@ -216,7 +241,8 @@ def run_model(
         forecast.expected.reshape(n, len(steps), 3),
         forecast.quantiles.reshape(n, len(steps), 3, -1),
         epochs=len(done.log),
-        **spent,
+        seconds=round(sum(row["seconds"] for row in done.log), 1),
+        cpu_seconds=round(sum(row["cpu_seconds"] for row in done.log), 1),
     )
 
 
@@ -256,17 +282,14 @@ def compare(
     list of Scores
         In order of models and seeds.
     """
-    wrong = [m for m in models if m not in MODELS or (task == "day" and m in TREES)]
+    wrong = [m for m in models if m not in MODELS]
     if wrong:
-        raise InputError(
-            f"no forecaster {wrong[0]!r} for this task", "--models", f"of {', '.join(MODELS)}"
-        )
-    digest = data.digest()
+        raise InputError(f"no forecaster {wrong[0]!r}", "--models", f"of {', '.join(MODELS)}")
     found = []
     for model in models:
         for seed in seeds[:1] if model in NAIVE else seeds:
             path = folder / f"{task}-{model}-{seed}.json"
-            key = {"data": digest, "epochs": None if model in (*NAIVE, *TREES) else epochs}
+            key = score_key(model, data, task, seed, epochs)
             kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if kept.get("key") == key:
                 found.append(Scores(**kept["scores"]))
@@ -341,7 +364,8 @@ def markdown(rows: Sequence[dict[str, Any]], skills: Sequence[Scores], kinds: in
 
     head = (
         "| forecaster | seeds | load RMSE [%] | printed | PV RMSE [%] | printed | load skill | "
-        "PV skill | load CRPS [%] | PV CRPS [%] | cover load | cover PV | cover net | CPU s |"
+        "PV skill | load pinball [%] | PV pinball [%] | load CRPS [%] | PV CRPS [%] | cover load | "
+        "cover PV | cover net | epochs | CPU s |"
     )
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     for row in rows:
@@ -352,9 +376,11 @@ def markdown(rows: Sequence[dict[str, Any]], skills: Sequence[Scores], kinds: in
             f"| {cell(row['pv_rmse_percent'])} ± {cell(row['pv_rmse_deviation'])} "
             f"| {cell(row['printed_pv_rmse_percent'])} "
             f"| {cell(row['load_skill'], 3)} | {cell(row['pv_skill'], 3)} "
+            f"| {cell(row['load_pinball_percent'])} | {cell(row['pv_pinball_percent'])} "
             f"| {cell(row['load_crps_percent'])} | {cell(row['pv_crps_percent'])} "
             f"| {cell(row['load_coverage'])} | {cell(row['pv_coverage'])} "
-            f"| {cell(row['net_coverage'])} | {cell(row['cpu_seconds'], 0)} |"
+            f"| {cell(row['net_coverage'])} | {cell(row['epochs'], 0)} "
+            f"| {cell(row['cpu_seconds'], 0)} |"
         )
     lines += ["", "Load skill by household shape, in the scenario's order:", ""]
     lines += ["| forecaster |" + "".join(f" {k + 1} |" for k in range(kinds))]

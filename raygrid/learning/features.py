@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
+from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.preprocessing import DataReport, clip, fences
 
@@ -22,13 +22,19 @@ STEPS_BEHIND = 24
 LAG_DAYS = (1, 2, 7)
 OWN = ("load", "pv", "pv_index", "has_pv")
 """Channels of each prosumer and step."""
-PUBLIC = ("irradiance", "clear_sky", "sky_index", "temperature", "humidity")
-"""Channels of each step that all prosumers share."""
+PUBLIC = ("irradiance", "clear_sky", "sky_index", "temperature", "humidity", "forecast_index")
+"""Channels of each step that all prosumers share; how the sky was forecast at the midnight before
+tells by how much that forecast errs today."""
 CALENDAR = ("day_sine", "day_cosine", "half_day_sine", "half_day_cosine", "weekend", "price")
-AHEAD = ("forecast_index", "forecast_temperature", "clear_sky")
-"""What is known of a step ahead, beside the calendar."""
+AHEAD = ("forecast_index", "forecast_temperature", "clear_sky", "index_next", "index_in_an_hour")
+"""What is known of a step ahead, beside the calendar: forecasts for it, and where the sky was
+forecast to go from there."""
+TYPICAL = ("typical_load", "typical_load_before", "load_deviation")
+"""What training days say of a household's load at that time of day, and a step before."""
 MIN_CLEAR_W = 10.0
 INDEX_LIMIT = 1.5
+AROUND = 2
+"""Quarter hours on either side that typical loads are averaged over."""
 ENVELOPE_SPREAD = 2
 """Quarter hours on either side that the envelope's ratio is smoothed over."""
 
@@ -41,6 +47,9 @@ class Scaling:
     ----------
     load_mean_kw, load_std_kw, load_peak_kw : (N,) float64
         Of the training days.
+    load_typical, load_varied : (N, 2, 96) float64
+        Mean and deviation of normalised load by quarter hour, on working days and weekends, over
+        the quarter hours around.
     load_fence_kw : (N,) float64
         Loads above it are outliers, which inputs (never targets) are clipped at.
     pv_rating_kw : (N,) float64
@@ -58,6 +67,8 @@ class Scaling:
     load_mean_kw: FloatArray
     load_std_kw: FloatArray
     load_peak_kw: FloatArray
+    load_typical: FloatArray
+    load_varied: FloatArray
     load_fence_kw: FloatArray
     pv_rating_kw: FloatArray
     pv_ratio: FloatArray
@@ -91,9 +102,14 @@ def fit_scaling(data: Dataset) -> Scaling:
     envelope = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1).max(axis=2)
     weather = np.stack([data.weather.temperature_c, data.weather.humidity_percent])[:, steps]
     price = data.import_price_per_kwh[steps]
+    mean, std = load.mean(axis=1), np.maximum(load.std(axis=1), 1e-6)
+    normal = (load - mean[:, None]) / std[:, None]
+    typical, varied = _typical_days(normal, is_weekend(data)[steps])
     return Scaling(
-        load_mean_kw=load.mean(axis=1),
-        load_std_kw=np.maximum(load.std(axis=1), 1e-6),
+        load_mean_kw=mean,
+        load_std_kw=std,
+        load_typical=typical,
+        load_varied=varied,
         load_peak_kw=np.maximum(load.max(axis=1), 1e-6),
         load_fence_kw=np.where(np.isfinite(fence), fence, load.max(axis=1)),
         pv_rating_kw=data.pv_rating_kw,
@@ -106,6 +122,26 @@ def fit_scaling(data: Dataset) -> Scaling:
     )
 
 
+def is_weekend(data: Dataset) -> BoolArray:
+    """Which periods (K,) are of a Saturday or Sunday."""
+    day = np.arange(data.n_periods) // STEPS_PER_DAY
+    return np.asarray((data.clock.start.weekday() + day) % 7 >= 5)
+
+
+def _typical_days(normal: FloatArray, weekend: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and deviation (N, 2, 96) of loads (N, K) by quarter hour and kind of day."""
+    by_day = normal.reshape(len(normal), -1, STEPS_PER_DAY)
+    padded = np.pad(by_day, ((0, 0), (0, 0), (AROUND, AROUND)), mode="wrap")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1, axis=2)
+    mean, deviation = [], []
+    for kind in (False, True):
+        chosen = weekend[::STEPS_PER_DAY] == kind
+        some = around[:, chosen] if chosen.any() else around
+        mean.append(some.mean(axis=(1, 3)))
+        deviation.append(some.std(axis=(1, 3)))
+    return np.stack(mean, axis=1), np.stack(deviation, axis=1)
+
+
 @dataclass(frozen=True)
 class Series:
     """All channels of a data set, from which windows are cut; float32.
@@ -114,12 +150,14 @@ class Series:
     ----------
     own : (N, K, 4) array
         Channels `OWN`: normalised load, PV and its index over their scales, 1 with PV.
-    public : (K, 5) array
+    public : (K, 6) array
         Channels `PUBLIC`.
     calendar : (K, 6) array
         Channels `CALENDAR`.
-    ahead : (K, 3) array
+    ahead : (K, 5) array
         Channels `AHEAD`, as they were known at the midnight before.
+    typical : (N, K, 3) array
+        Channels `TYPICAL`.
     envelope_kw : (N, K) array
         Greatest PV output under the sun of each step [kW].
     load_kw, pv_kw : (N, K) array
@@ -132,6 +170,7 @@ class Series:
     public: Any
     calendar: Any
     ahead: Any
+    typical: Any
     envelope_kw: Any
     load_kw: Any
     pv_kw: Any
@@ -174,25 +213,71 @@ def make_series(data: Dataset, scaling: Scaling) -> Series:
         scaling.weather_std[0]
     )
     ghi = weather.ghi_w_per_m2
+    course = hourly_course(sky(weather.forecast_ghi_w_per_m2), day_light)
     turn = 2 * np.pi * (np.arange(n_periods) % STEPS_PER_DAY) / STEPS_PER_DAY
-    first_weekday = data.clock.start.weekday()
-    weekend = (first_weekday + np.arange(n_periods) // STEPS_PER_DAY) % 7 >= 5
+    weekend = is_weekend(data)
+    kind, quarter = weekend.astype(np.int64), np.arange(n_periods) % STEPS_PER_DAY
     price = (data.import_price_per_kwh - scaling.price_mean) / scaling.price_std
     single = np.float32
     return Series(
         own=own.astype(single),
-        public=np.stack([ghi / 1e3, clear / 1e3, sky(ghi), air, humidity], axis=1).astype(single),
+        public=np.stack([ghi / 1e3, clear / 1e3, sky(ghi), air, humidity, course], axis=1).astype(
+            single
+        ),
         calendar=np.stack(
             [np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn), weekend, price], axis=1
         ).astype(single),
         ahead=np.stack(
-            [sky(weather.forecast_ghi_w_per_m2), forecast_air, clear / 1e3], axis=1
+            [course, forecast_air, clear / 1e3, later(course, 1), later(course, 4)], axis=1
+        ).astype(single),
+        typical=np.stack(
+            [
+                scaling.load_typical[:, kind, quarter],
+                scaling.load_typical[:, kind, quarter - 1],
+                scaling.load_varied[:, kind, quarter],
+            ],
+            axis=2,
         ).astype(single),
         envelope_kw=np.maximum(envelope, 0.0).astype(single),
         load_kw=data.load_kw.astype(single),
         pv_kw=data.pv_kw.astype(single),
         report=DataReport(clipped=count),
     )
+
+
+def hourly_course(index: FloatArray, day_light: BoolArray) -> FloatArray:
+    """A forecast clear-sky index of hours, interpolated between their middles within each day.
+
+    Parameters
+    ----------
+    index : (K,) float64
+        Forecast for each step.
+    day_light : (K,) bool
+        Where there is sun.
+
+    Returns
+    -------
+    (K,) float64
+        The course; 0 by night.
+    """
+    per_hour = STEPS_PER_DAY // 24
+    middle = (np.arange(STEPS_PER_DAY) + 0.5) / per_hour
+    course = np.zeros(len(index))
+    days, lit = index.reshape(-1, 24, per_hour), day_light.reshape(-1, 24, per_hour)
+    for day in range(len(days)):
+        count = lit[day].sum(axis=1)
+        hours = np.flatnonzero(count)
+        if len(hours):
+            mean = (days[day] * lit[day]).sum(axis=1)[hours] / count[hours]
+            steps = slice(day * STEPS_PER_DAY, (day + 1) * STEPS_PER_DAY)
+            course[steps] = np.interp(middle, hours + 0.5, mean)
+    return np.asarray(np.where(day_light, course, 0.0))
+
+
+def later(values: FloatArray, steps: int) -> FloatArray:
+    """Values (K,) so many steps on, the day's last ones repeated: the next day's are not known."""
+    by_day = values.reshape(-1, STEPS_PER_DAY)
+    return by_day[:, np.minimum(np.arange(STEPS_PER_DAY) + steps, STEPS_PER_DAY - 1)].reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -222,7 +307,7 @@ class Windows:
 
 
 STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
-KNOWN_CHANNELS = len(CALENDAR) + len(AHEAD) + 4
+KNOWN_CHANNELS = len(CALENDAR) + len(AHEAD) + 4 + len(TYPICAL)
 DAY_CHANNELS = 2 * len(LAG_DAYS) + KNOWN_CHANNELS
 FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
 """First period that has all lags."""
@@ -234,7 +319,8 @@ def _known(series: Series, ahead: IntArray, anchor: Any, envelope_share: Any) ->
     public = np.concatenate([series.calendar[ahead], series.ahead[ahead]], axis=2)
     has_pv = np.broadcast_to(series.own[:, :1, 3, None], (n, *ahead.shape))
     own = np.stack([anchor[..., 0], anchor[..., 1], envelope_share, has_pv], axis=3)
-    return np.concatenate([np.broadcast_to(public, (n, *public.shape)), own], axis=3)
+    parts = [np.broadcast_to(public, (n, *public.shape)), own, series.typical[:, ahead]]
+    return np.concatenate(parts, axis=3)
 
 
 def one_step(series: Series, scaling: Scaling, times: IntArray) -> Windows:

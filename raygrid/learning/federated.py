@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raygrid.learning.checkpoint import new_state
+from raygrid.learning.direct import Products, products, solve
 from raygrid.learning.features import Scaling, Series
 from raygrid.learning.network import NetworkSpec
-from raygrid.learning.training import Trainer, TrainOptions, new_state
+from raygrid.learning.training import Trainer, TrainOptions
 
 LOCAL_SHARE = 5
 """Rounds in an epoch: each trains a fifth of its batches."""
@@ -45,6 +47,10 @@ class FederatedHost(Protocol):
 
     def round(self, weights: dict[str, Any], number: int, rounds: int) -> HostUpdate:
         """Train from the common weights."""
+        ...
+
+    def products(self) -> Products:
+        """Sums of products that the network's regression is fitted to, over its prosumers."""
         ...
 
     def embeddings(self) -> Any:
@@ -83,6 +89,11 @@ class LocalHost:
         sums = {k: v.sum(axis=0, keepdims=True, dtype=np.float64) for k, v in state.weights.items()}
         return HostUpdate(sums, self.n, loss * self.n)
 
+    def products(self) -> Products:
+        """Sums of products over its prosumers' training windows."""
+        t = self.trainer
+        return products(t.spec, t.series, t.scaling, t.train, 1)
+
     def embeddings(self) -> Any:
         """Embeddings of its prosumers (n, E)."""
         return self.own[:, 0]
@@ -113,6 +124,14 @@ class FederatedState:
                 mean = sum(update.sums[name] for update in updates) / count
                 self.weights[name] = mean.astype(np.float32)
         return loss
+
+
+def fit_direct(hosts: Sequence[FederatedHost]) -> dict[str, Any]:
+    """The common weights of the hybrid's regression, from the sums that hosts send."""
+    first, *others = (host.products() for host in hosts)
+    for found in others:
+        first += found
+    return solve(first)
 
 
 def federated_epoch(

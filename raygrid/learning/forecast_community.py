@@ -455,7 +455,8 @@ def _scaling_of_shapes(past: _Past) -> tuple[Scaling, Scaling]:
 
 def _rows(load: Scaling, pv: Scaling, load_rows: IntArray, pv_rows: IntArray) -> Scaling:
     """Scales of prosumers with these load shapes, and PV shapes (-1: none)."""
-    names = ("load_mean_kw", "load_std_kw", "load_peak_kw", "load_fence_kw", "net_std_kw")
+    names = ("load_mean_kw", "load_std_kw", "load_peak_kw", "load_typical", "load_varied",
+             "load_fence_kw", "net_std_kw")  # fmt: skip
     has_pv = (pv_rows >= 0)[:, None]
     return replace(
         load,

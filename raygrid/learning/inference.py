@@ -38,6 +38,9 @@ from raygrid.learning.network import (
 from raygrid.learning.weights import Weights, load_weights, save_weights
 
 KIND = "forecaster"
+SUN_SHARES = (0.02, 0.1, 0.3, 0.6)
+"""PV envelopes, over the rating, between which intervals are calibrated apart: the loss counts kW,
+and low sun counts for little in it."""
 ROWS_AT_ONCE = 4096
 """Rows that run through a network at once, so that memory stays small."""
 UNITS_AT_ONCE = 32
@@ -76,8 +79,9 @@ class Forecaster:
         Whose they are.
     facts : dict
         What else the manifest says.
-    spread : (3,) float32
-        What the distances of quantiles from the median are multiplied by, of load, PV and net.
+    spread : (3, 5) float32
+        What the distances of quantiles from the median are multiplied by, of load, PV and net; of
+        PV by how high the sun stands (`SUN_SHARES`).
     """
 
     spec: NetworkSpec
@@ -85,7 +89,9 @@ class Forecaster:
     scaling: Scaling
     prosumer_id: IntArray
     facts: dict[str, Any]
-    spread: Any = field(default_factory=lambda: np.ones(len(TARGETS), dtype=np.float32))
+    spread: Any = field(
+        default_factory=lambda: np.ones((len(TARGETS), len(SUN_SHARES) + 1), dtype=np.float32)
+    )
 
     @property
     def fits_anybody(self) -> bool:
@@ -203,7 +209,8 @@ def run_windows(forecaster: Forecaster, windows: Windows) -> Forecast:
     expected = np.asarray(expected.reshape(n, times, *expected.shape[2:]), dtype=np.float64)
     quantiles = np.asarray(quantiles.reshape(n, times, *quantiles.shape[2:]), dtype=np.float64)
     middle = quantiles[..., MEDIAN : MEDIAN + 1]
-    quantiles = middle + forecaster.spread[:, None] * (quantiles - middle)
+    by_sun = forecaster.spread.T[_sun(forecaster.scaling, windows.envelope_kw)]
+    quantiles = middle + by_sun[..., None] * (quantiles - middle)
     for values in (expected[..., :2], quantiles[..., :2, :]):
         np.maximum(values, 0.0, out=values)
     return Forecast(expected, quantiles)
@@ -250,12 +257,18 @@ def expected_powers(
     return np.maximum(found, 0.0)
 
 
+def _sun(scaling: Scaling, envelope_kw: Any) -> IntArray:
+    """Between which of `SUN_SHARES` envelopes (N, B, H) lie."""
+    rating = np.maximum(scaling.pv_rating_kw, 1e-9).reshape(-1, 1, 1)
+    return np.asarray(np.searchsorted(SUN_SHARES, envelope_kw / rating, side="right"))
+
+
 def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
     """Widen or narrow the intervals so that 80 % hold what happened at validation times.
 
     Split conformal prediction over all prosumers: how far what happened lies from the median,
     over the distance of the interval's bound on that side, has the wanted factor as its 80 %
-    quantile. Of PV only times of day count.
+    quantile. Of PV only times of day count, apart for each height of the sun.
 
     Parameters
     ----------
@@ -282,16 +295,19 @@ def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster
     else:
         steps = at[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
     load, pv = data.load_kw[:, steps].astype(float), data.pv_kw[:, steps].astype(float)
-    spread = np.ones(len(TARGETS), dtype=np.float32)
+    spread = np.ones_like(forecaster.spread)
+    sun = _sun(forecaster.scaling, series.envelope_kw[:, steps])
     for k, actual in enumerate((load, pv, pv - load)):
         quantiles = found.quantiles[..., k, :]
         away = actual - quantiles[..., MEDIAN]
         bound = np.where(away > 0, quantiles[..., HIGH], quantiles[..., LOW])
         width = np.abs(bound - quantiles[..., MEDIAN])
-        counts = width > 1e-4 * forecaster.scaling.load_std_kw[:, None, None]
-        if counts.any():
-            ratio = np.abs(away[counts]) / width[counts]
-            spread[k] = np.quantile(ratio, LEVELS[HIGH] - LEVELS[LOW])
+        counts = width > 1e-6 * forecaster.scaling.load_std_kw[:, None, None]
+        for height in range(len(SUN_SHARES) + 1):
+            some = counts & (sun == height) if TARGETS[k] == "pv" else counts
+            if some.any():
+                ratio = np.abs(away[some]) / width[some]
+                spread[k, height] = np.quantile(ratio, LEVELS[HIGH] - LEVELS[LOW])
     return replace(forecaster, spread=spread)
 
 

@@ -6,7 +6,10 @@ times. Each model also has an embedding of each of its prosumers.
 
 The hybrid is AI-TEM's III.C: a convolution over three steps finds local patterns, patches of steps
 become tokens, a transformer encoder relates them, and heads give load, PV and net surplus, each as
-an expected value and as quantiles.
+an expected value and as quantiles. The last steps also reach the heads past the encoder, whose
+normalisation would hide by how much load and sky have just changed, and the network forecasts what
+a linear regression on them leaves (`raygrid.learning.direct` fits it in closed form): a residual
+connection around the whole of it, from which training starts near its end.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from raygrid.learning.dataset import STEPS_PER_DAY
 from raygrid.learning.features import (
     DAY_CHANNELS,
     KNOWN_CHANNELS,
+    OWN,
+    PUBLIC,
     STEP_CHANNELS,
     STEPS_BEHIND,
 )
@@ -32,6 +37,13 @@ LOW, HIGH = LEVELS.index(0.1), LEVELS.index(0.9)
 TARGETS = ("load", "pv", "net")
 ARCHITECTURES = ("cnn_transformer", "transformer", "lstm", "cnn_lstm")
 TASKS = ("step", "day")
+DIRECT_W, DIRECT_B = "direct.w", "direct.b"
+"""The linear regression's weights: fitted in closed form, not by gradients."""
+LAST_STEPS = 8
+"""Steps whose load and sky the hybrid's heads see unchanged."""
+LAST_CHANNELS = tuple(
+    (OWN + PUBLIC).index(name) for name in ("load", "pv_index", "sky_index", "forecast_index")
+)
 
 Arrays = Mapping[str, Any]
 """Weights by name, of numpy or of torch."""
@@ -149,9 +161,22 @@ class NetworkSpec:
     @property
     def head_inputs(self) -> int:
         """Channels that the heads see of a token (and of what is known of its steps)."""
+        each = self.direct_inputs if self.direct else KNOWN_CHANNELS
         if self.task == "step":
-            return 2 * self.width + KNOWN_CHANNELS + self.embedding
-        return self.width + self.patch * KNOWN_CHANNELS + self.embedding
+            return 2 * self.width + each + self.embedding
+        return self.width + self.patch * each + self.embedding
+
+    @property
+    def direct_inputs(self) -> int:
+        """Channels of a step ahead that reach the hybrid's heads past the encoder."""
+        if self.task == "step":
+            return LAST_STEPS * len(LAST_CHANNELS) + KNOWN_CHANNELS
+        return DAY_CHANNELS
+
+    @property
+    def direct(self) -> bool:
+        """Whether inputs reach the heads past the encoder: the hybrid's do."""
+        return self.architecture == "cnn_transformer"
 
     @property
     def head_steps(self) -> int:
@@ -193,6 +218,8 @@ class NetworkSpec:
                 }
         else:
             found |= {"cell.w": (2 * d, 4 * d), "cell.b": (1, 4 * d)}
+        if self.direct:
+            found |= {DIRECT_W: (self.direct_inputs, 2), DIRECT_B: (1, 2)}
         outputs = self.head_steps * len(TARGETS) * (1 + len(LEVELS))
         found |= {
             "norm": (2, d),
@@ -226,15 +253,15 @@ def initial_weights(
     random = np.random.default_rng([seed, 1])
     weights = {}
     for name, shape in spec.shapes().items():
-        if name.endswith(".b"):
+        if name.endswith(".b") or name == DIRECT_W:
             value = np.zeros(shape)
         elif "norm" in name:
             value = np.stack([np.ones(shape[1]), np.zeros(shape[1])])
         elif name == "position":
             value = 0.1 * random.standard_normal(shape)
         elif name == "head2.w":
-            # Forecasts start at their anchor.
-            value = 0.01 * random.standard_normal(shape)
+            # Forecasts start at their anchor, or on the line.
+            value = 0.001 * random.standard_normal(shape)
         else:
             value = random.standard_normal(shape) / np.sqrt(shape[0])
         weights[name] = value
@@ -272,6 +299,11 @@ def _neighbours(x: Any, ops: Ops) -> Any:
 def _join_steps(parts: list[Any], ops: Ops) -> Any:
     turned = [part.swapaxes(2, 3) for part in parts]
     return ops.concatenate(turned).swapaxes(2, 3)
+
+
+def _join_last_but_one(parts: list[Any], ops: Ops) -> Any:
+    turned = [part.swapaxes(-2, -1) for part in parts]
+    return ops.concatenate(turned).swapaxes(-2, -1)
 
 
 def _attention(p: Arrays, name: str, x: Any, heads: int, ops: Ops) -> Any:
@@ -347,14 +379,32 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
     else:
         x = _recurrence(p, x, ops)
     x = _norm(p, "norm", x)
+    seen = direct_inputs(spec, steps, known, ops) if spec.direct else known
     if spec.task == "step":
-        pooled = [x[:, :, -1:], x.mean(axis=2, keepdims=True)]
-        x = ops.concatenate([*pooled, known, who(1)])
+        x = ops.concatenate([x[:, :, -1:], x.mean(axis=2, keepdims=True), seen, who(1)])
     else:
-        ahead = known.reshape(models, rows, spec.tokens, -1)
+        ahead = seen.reshape(models, rows, spec.tokens, -1)
         x = ops.concatenate([x, ahead, who(spec.tokens)])
     x = _linear(p, "head2", ops.relu(_linear(p, "head1", x)))
-    return x.reshape(models, rows, spec.horizon, len(TARGETS), 1 + len(LEVELS))
+    x = x.reshape(models, rows, spec.horizon, len(TARGETS), 1 + len(LEVELS))
+    if not spec.direct:
+        return x
+    line = _linear(p, "direct", seen)[..., None]
+    rest = line[..., :1, :] * 0
+    # Expected value and median move by the line, net's (on the other two) by nothing, gaps stay.
+    line = _join_last_but_one([line, rest], ops)
+    still = line * 0
+    moved = [still] * (1 + len(LEVELS))
+    moved[0] = moved[1 + MEDIAN] = line
+    return x + ops.concatenate(moved)
+
+
+def direct_inputs(spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
+    """What reaches the hybrid's heads past the encoder, by step ahead (M, R, H, D)."""
+    if spec.task == "day":
+        return steps
+    last = [steps[:, :, -LAST_STEPS:, k] for k in LAST_CHANNELS]
+    return ops.concatenate([ops.concatenate(last)[:, :, None], known])
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,13 @@ def test_forecasters_side_by_side(tmp_path: Path) -> None:
     again = invoke(*words)
     assert again.stderr == ""
     assert again.stdout == found.stdout
+    path = tmp_path / "ai_tem" / "forecasters" / "step-hybrid_shared-1.json"
+    # Neither a score under another's name nor a shorter training's is taken over.
+    path.with_name("step-transformer-1.json").write_bytes(path.read_bytes())
+    other = [w.replace("persistence,seasonal_naive,hybrid_shared", "transformer") for w in words]
+    assert "epoch 1/1" in invoke(*other).stderr
+    longer = [*words[:-3], "2", *words[-2:]]
+    assert "epoch 1/2" in invoke(*longer).stderr
     for option, value, line in (("--models", "oracle", "no forecaster"), ("--seeds", "x", "seeds")):
         with pytest.raises(InputError, match=line):
             invoke(*words, option, value)

@@ -14,6 +14,8 @@ from raygrid.learning.features import (
     STEPS_BEHIND,
     day_ahead,
     fit_scaling,
+    hourly_course,
+    later,
     make_series,
     one_step,
 )
@@ -104,6 +106,24 @@ def test_no_window_looks_ahead(small_data: Dataset) -> None:
         assert not np.array_equal(one.load_kw, other.load_kw)
 
 
+def test_the_course_of_a_forecast_stays_within_its_day() -> None:
+    index = np.repeat([np.r_[np.zeros(6), np.linspace(0.2, 0.9, 12), np.zeros(6)]] * 2, 4, axis=1)
+    lit = index > 0
+    course = hourly_course(index.reshape(-1), lit.reshape(-1))
+    by_hour = course.reshape(2, 24, 4)
+    assert (by_hour[:, :6] == 0).all()
+    # Linear between the middles of hours: means are kept inside, quarter hours differ alike.
+    np.testing.assert_allclose(by_hour[:, 7:17].mean(axis=2), index[:, 28:68:4], rtol=1e-12)
+    steps = np.diff(by_hour[0, 7:17].reshape(-1))
+    np.testing.assert_allclose(steps, 0.7 / 11 / 4, rtol=1e-9)
+    other = index.copy()
+    other[1] *= 0.5
+    np.testing.assert_array_equal(
+        hourly_course(other.reshape(-1), lit.reshape(-1))[:96], course[:96]
+    )
+    np.testing.assert_array_equal(later(np.arange(192.0), 4)[90:97], [94, 95, 95, 95, 95, 95, 100])
+
+
 def test_scaling_looks_at_training_days_only(small_data: Dataset) -> None:
     load = small_data.load_kw.copy()
     load[:, 20 * 96 :] *= 50
@@ -120,6 +140,14 @@ def test_window_contents(small_data: Dataset) -> None:
     assert found.steps.shape[:3] == (10, 2, STEPS_BEHIND)
     np.testing.assert_array_equal(found.steps[:, 1, :, 0], series.own[:, at[1] - 24 : at[1], 0])
     np.testing.assert_array_equal(found.load_kw[:, :, 0], small_data.load_kw[:, at])
+    # 23 March 2016 is a Wednesday: what working days of training are like at its first hours.
+    steps = small_data.steps("train")
+    normal = (small_data.load_kw[:, steps] - scaling.load_mean_kw[:, None]).astype(float)
+    normal = (normal / scaling.load_std_kw[:, None]).reshape(10, -1, 96)
+    working = normal[:, ~np.isin(np.arange(20) % 7, [3, 4])][:, :, [0, 1, 2, 94, 95]].mean(
+        axis=(1, 2)
+    )
+    np.testing.assert_allclose(found.known[:, 0, 0, -3], working, rtol=1e-5, atol=1e-6)
     whole = day_ahead(series, scaling, np.array([8]))
     np.testing.assert_array_equal(whole.steps[:, 0, :, 4], series.own[:, 96:192, 0])
     dark = whole.envelope_kw == 0

@@ -24,9 +24,13 @@ from raygrid.learning.inference import (
 )
 from raygrid.learning.network import (
     ARCHITECTURES,
+    DIRECT_B,
+    DIRECT_W,
     LEVELS,
     NetworkSpec,
+    NumpyOps,
     Scales,
+    direct_inputs,
     forecasts,
     initial_weights,
     raw_outputs,
@@ -138,13 +142,99 @@ def test_quantile_loss_by_hand(small_data: Dataset) -> None:
     assert loss == pytest.approx(by_hand, rel=1e-4)
 
 
-@pytest.mark.parametrize("way", ["shared", "own", "federated"])
-def test_training_learns_and_is_repeatable(small_data: Dataset, way: str) -> None:
-    from raygrid.learning.training import train
+def test_the_regression_is_the_best_line(
+    small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against scikit-learn: load by plain least squares, PV weighted by its envelope squared."""
+    from sklearn.linear_model import LinearRegression
+
+    from raygrid.learning import direct
+    from raygrid.learning.direct import products, solve
+
+    monkeypatch.setattr(direct, "RIDGE", 1e-12)
+    spec = NetworkSpec(**SMALL_NET)
+    scaling = fit_scaling(small_data)
+    series = make_series(small_data, scaling)
+    steps = np.arange(700, 1500)
+    found = solve(products(spec, series, scaling, steps, 1))
+    windows = one_step(series, scaling, steps)
+    inputs = direct_inputs(spec, windows.steps, windows.known, NumpyOps())
+    inputs = inputs.reshape(-1, spec.direct_inputs).astype(float)
+    ours = inputs @ found[DIRECT_W][0] + found[DIRECT_B][0]
+    load = (windows.load_kw[..., 0] - scaling.load_mean_kw[:, None]) / scaling.load_std_kw[:, None]
+    load = (load - windows.anchor[..., 0, 0]).reshape(-1)
+    line = LinearRegression().fit(inputs, load).predict(inputs)
+    np.testing.assert_allclose(ours[:, 0], line, atol=1e-3)
+    rating = np.maximum(scaling.pv_rating_kw, 1e-9)[:, None]
+    share = windows.envelope_kw[..., 0] / rating
+    lit = ((share > 0.02) & (scaling.pv_rating_kw > 0)[:, None]).reshape(-1)
+    index = windows.pv_kw[..., 0] / np.maximum(windows.envelope_kw[..., 0], 0.02 * rating)
+    index = (np.clip(index, 0, 1.5) - windows.anchor[..., 0, 1]).reshape(-1)[lit]
+    line = LinearRegression().fit(inputs[lit], index, share.reshape(-1)[lit] ** 2)
+    np.testing.assert_allclose(ours[lit, 1], line.predict(inputs[lit]), atol=1e-3)
+
+
+def test_sums_of_products_add_up_over_hosts(small_data: Dataset) -> None:
+    from raygrid.learning.direct import products, solve
+    from raygrid.learning.federated import LocalHost, fit_direct
+    from raygrid.learning.training import part_of
 
     spec = NetworkSpec(**SMALL_NET)
-    one, other = (train(small_data, spec, options(way=way)) for _ in range(2))
-    assert one.log[-1]["validation_loss"] < one.log[0]["validation_loss"]
+    hosts = []
+    for rows in np.array_split(np.arange(10), 3):
+        data = small_data.rows(rows)
+        scaling = fit_scaling(data)
+        steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
+        hosts.append(LocalHost(spec, make_series(data, scaling), scaling, *steps, options()))
+    scaling = fit_scaling(small_data)
+    series = make_series(small_data, scaling)
+    whole = solve(products(spec, series, scaling, part_of(small_data, spec, "train"), 1))
+    for name, array in fit_direct(hosts).items():
+        np.testing.assert_allclose(array, whole[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    from raygrid.learning.training import WARM_UP, learning_rate_share
+
+    assert learning_rate_share(WARM_UP / 2) == pytest.approx(0.5)
+    assert learning_rate_share(WARM_UP) == pytest.approx(1.0)
+    assert learning_rate_share((1 + WARM_UP) / 2) == pytest.approx(0.505)
+    assert learning_rate_share(1.0) == pytest.approx(0.01)
+
+
+def test_kept_weights_are_the_running_mean(small_data: Dataset) -> None:
+    """With two batches the mean keeps 1/11 of the first weights, and so on, as worked out here."""
+    from raygrid.learning.checkpoint import new_state
+    from raygrid.learning.training import Trainer, part_of
+
+    spec = NetworkSpec(**SMALL_NET)
+    scaling = fit_scaling(small_data)
+    parts = part_of(small_data, spec, "train"), part_of(small_data, spec, "validation")
+    one_batch = options(batches_per_epoch=1)
+    trainer = Trainer(spec, make_series(small_data, scaling), scaling, *parts, one_batch)
+    state = new_state(initial_weights(spec, 1, 10, 1))
+    seen = [state.weights["head1.w"].copy()]
+    for _ in range(2):
+        trainer.epoch(state, 2)
+        seen.append(state.weights["head1.w"].copy())
+    after_one = seen[0] / 11 + seen[1] * 10 / 11
+    by_hand = after_one * 2 / 12 + seen[2] * 10 / 12
+    np.testing.assert_allclose(state.mean["head1.w"], by_hand, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("way", ["shared", "own", "federated"])
+def test_training_learns_and_is_repeatable(small_data: Dataset, way: str) -> None:
+    from raygrid.learning.training import Trainer, part_of, train
+
+    # Without the regression, next to which a few batches show no gain.
+    spec = NetworkSpec(architecture="transformer", **SMALL_NET)
+    few = options(way=way, learning_rate=1e-3, batches_per_epoch=30)
+    one, other = (train(small_data, spec, few) for _ in range(2))
+    scaling = fit_scaling(small_data)
+    fitted = part_of(small_data, spec, "train")
+    trainer = Trainer(spec, make_series(small_data, scaling), scaling, fitted, fitted, few)
+    untrained = trainer.validate(initial_weights(spec, 1, 10, 1)).mean()
+    assert trainer.validate(one.forecaster.weights).mean() < untrained
     for name, array in one.forecaster.weights.items():
         np.testing.assert_array_equal(array, other.forecaster.weights[name])
     assert len(one.forecaster.weights["norm"]) == (10 if way == "own" else 1)
@@ -166,7 +256,8 @@ def test_own_weights_are_those_of_training_alone(small_data: Dataset) -> None:
 def test_a_broken_off_training_goes_on_as_if_it_had_not(
     small_data: Dataset, tmp_path: Path
 ) -> None:
-    from raygrid.learning.training import CHECKPOINT, LOG, load_checkpoint, train
+    from raygrid.learning.checkpoint import CHECKPOINT, LOG, load_checkpoint
+    from raygrid.learning.training import train
 
     spec = NetworkSpec(**SMALL_NET)
     whole = train(small_data, spec, options())
@@ -182,7 +273,11 @@ def test_a_broken_off_training_goes_on_as_if_it_had_not(
     resumed = train(small_data, spec, options(), folder=tmp_path, resume=True)
     for name, array in whole.forecaster.weights.items():
         np.testing.assert_array_equal(array, resumed.forecaster.weights[name])
-    assert (tmp_path / LOG).read_text().startswith("epoch,seconds,train_loss,validation_loss\n1,")
+    assert (
+        (tmp_path / LOG)
+        .read_text()
+        .startswith("epoch,seconds,cpu_seconds,train_loss,validation_loss\n1,")
+    )
     with pytest.raises(InputError, match="of another scenario, seed"):
         train(small_data, spec, options(seed=9), folder=tmp_path, resume=True)
     (tmp_path / CHECKPOINT).write_bytes(b"no zip")
