@@ -73,70 +73,86 @@ def quarter_hours(values):
     return values.reshape(-1, 3).mean(axis=1)
 
 
-def make_table(cloud_amplitude: float) -> pa.Table:
-    """Compute all columns."""
-    import pandas as pd
-    import pvlib
+class Sky:
+    """Sun, smooth sky and clouds of every five minutes, and what roofs give under them."""
 
-    steps = pd.date_range(
-        f"{START} 00:02:30", periods=DAYS * 24 * STEPS_PER_HOUR, freq="5min", tz=SITE["tz"]
-    )
-    site = pvlib.location.Location(**SITE)
-    sun = site.get_solarposition(steps)
-    zenith = sun["apparent_zenith"].to_numpy()
-    clear = site.get_clearsky(steps, model="ineichen", solar_position=sun)["ghi"].to_numpy()
+    def __init__(self, cloud_amplitude: float) -> None:
+        import pandas as pd
+        import pvlib
 
-    # The typical year has 365 days: from 1 March on, a leap year's dates agree with it.
-    ghi_hour, air_hour, humidity_hour = hourly_year()[59 * 24 : (59 + DAYS) * 24].T
-    clear_hour = clear.reshape(-1, STEPS_PER_HOUR).mean(axis=1)
-    index_hour = np.where(clear_hour > AT_NIGHT_W, ghi_hour / np.maximum(clear_hour, 1.0), np.nan)
-    hour = (np.arange(len(steps)) + 0.5) / STEPS_PER_HOUR
-    index = at_steps(np.clip(index_hour, 0.0, 1.15), hour)
-    air = at_steps(air_hour, hour)
-    humidity = at_steps(humidity_hour, hour)
+        self.pvlib, self.cloud_amplitude = pvlib, cloud_amplitude
+        steps = pd.date_range(
+            f"{START} 00:02:30", periods=DAYS * 24 * STEPS_PER_HOUR, freq="5min", tz=SITE["tz"]
+        )
+        site = pvlib.location.Location(**SITE)
+        sun = site.get_solarposition(steps)
+        self.zenith = sun["apparent_zenith"].to_numpy()
+        self.azimuth = sun["azimuth"].to_numpy()
+        clear = site.get_clearsky(steps, model="ineichen", solar_position=sun)["ghi"].to_numpy()
+        self.clear = clear
+        self.day_of_year = steps.dayofyear.to_numpy()
+        self.extra = pvlib.irradiance.get_extra_radiation(steps).to_numpy()
 
-    random = np.random.default_rng(SEED)
-    azimuth = np.clip(random.normal(180.0, 45.0, ROOFS), 90.0, 270.0)
-    tilt = random.uniform(20.0, 45.0, ROOFS)
-    common = ornstein_uhlenbeck(random, 1, len(steps))
-    own = ornstein_uhlenbeck(random, ROOFS + 1, len(steps))
-    cloud = np.sqrt(COMMON_SHARE) * common + np.sqrt(1 - COMMON_SHARE) * own
-    broken = np.sin(np.pi * np.clip(index / 1.15, 0.0, 1.0))
-    disturbed = np.clip(index + cloud_amplitude * broken * cloud, 0.05, 1.2)
+        # The typical year has 365 days: from 1 March on, a leap year's dates agree with it.
+        ghi_hour, air_hour, humidity_hour = hourly_year()[59 * 24 : (59 + DAYS) * 24].T
+        clear_hour = clear.reshape(-1, STEPS_PER_HOUR).mean(axis=1)
+        index_hour = np.where(
+            clear_hour > AT_NIGHT_W, ghi_hour / np.maximum(clear_hour, 1.0), np.nan
+        )
+        hour = (np.arange(len(steps)) + 0.5) / STEPS_PER_HOUR
+        self.index = at_steps(np.clip(index_hour, 0.0, 1.15), hour)
+        self.air = at_steps(air_hour, hour)
+        self.humidity = at_steps(humidity_hour, hour)
+        self.broken = np.sin(np.pi * np.clip(self.index / 1.15, 0.0, 1.0))
 
-    day_of_year = steps.dayofyear.to_numpy()
-    extra = pvlib.irradiance.get_extra_radiation(steps).to_numpy()
+        random = np.random.default_rng(SEED)
+        self.roof_azimuth = np.clip(random.normal(180.0, 45.0, ROOFS), 90.0, 270.0)
+        self.roof_tilt = random.uniform(20.0, 45.0, ROOFS)
+        common = ornstein_uhlenbeck(random, 1, len(steps))
+        own = ornstein_uhlenbeck(random, ROOFS + 1, len(steps))
+        # Of the roofs, and of the weather station (the last row).
+        self.cloud = np.sqrt(COMMON_SHARE) * common + np.sqrt(1 - COMMON_SHARE) * own
 
-    def sky(row):
-        ghi = disturbed[row] * clear
-        parts = pvlib.irradiance.erbs(ghi, zenith, day_of_year)
+    def irradiance(self, cloud, part=slice(None)):
+        """GHI, DNI and DHI [W/m2] of some steps under a cloud process."""
+        disturbed = self.index[part] + self.cloud_amplitude * self.broken[part] * cloud
+        ghi = np.clip(disturbed, 0.05, 1.2) * self.clear[part]
+        parts = self.pvlib.irradiance.erbs(ghi, self.zenith[part], self.day_of_year[part])
         return ghi, np.nan_to_num(parts["dni"]), np.nan_to_num(parts["dhi"])
 
-    ghi, dni, dhi = sky(ROOFS)
+    def power(self, roof, cloud, part=slice(None)):
+        """Output of a roof per kWp, means of quarter hours."""
+        ghi, dni, dhi = self.irradiance(cloud, part)
+        plane = self.pvlib.irradiance.get_total_irradiance(
+            self.roof_tilt[roof], self.roof_azimuth[roof], self.zenith[part], self.azimuth[part],
+            dni, ghi, dhi, dni_extra=self.extra[part], model="haydavies",
+        )["poa_global"]  # fmt: skip
+        plane = np.nan_to_num(np.asarray(plane))
+        cell = self.pvlib.temperature.faiman(plane, self.air[part])
+        power = self.pvlib.pvsystem.pvwatts_dc(plane, cell, 1.0, -0.004) * (1 - 0.14)
+        return np.clip(quarter_hours(power), 0.0, 1.0)
+
+
+def make_table(cloud_amplitude: float) -> pa.Table:
+    """Compute all columns."""
+    sky = Sky(cloud_amplitude)
+    ghi, dni, dhi = sky.irradiance(sky.cloud[ROOFS])
     columns = {
         "ghi_w_per_m2": quarter_hours(ghi).round(0),
         "dni_w_per_m2": quarter_hours(dni).round(0),
         "dhi_w_per_m2": quarter_hours(dhi).round(0),
-        "clear_ghi_w_per_m2": quarter_hours(clear).round(0),
-        "temperature_c": quarter_hours(air).round(1),
-        "humidity_percent": quarter_hours(humidity).round(0),
+        "clear_ghi_w_per_m2": quarter_hours(sky.clear).round(0),
+        "temperature_c": quarter_hours(sky.air).round(1),
+        "humidity_percent": quarter_hours(sky.humidity).round(0),
     }
     for roof in range(ROOFS):
-        ghi, dni, dhi = sky(roof)
-        plane = pvlib.irradiance.get_total_irradiance(
-            tilt[roof], azimuth[roof], zenith, sun["azimuth"].to_numpy(), dni, ghi, dhi,
-            dni_extra=extra, model="haydavies",
-        )["poa_global"]  # fmt: skip
-        plane = np.nan_to_num(np.asarray(plane))
-        cell = pvlib.temperature.faiman(plane, air)
-        power = pvlib.pvsystem.pvwatts_dc(plane, cell, 1.0, -0.004) * (1 - 0.14)
-        columns[f"roof{roof + 1:02d}"] = np.clip(quarter_hours(power), 0.0, 1.0).round(4)
+        columns[f"roof{roof + 1:02d}"] = sky.power(roof, sky.cloud[roof]).round(4)
     return pa.table({k: v.astype("float32") for k, v in columns.items()}).replace_schema_metadata(
         {
             "start": f"{START}T00:00:00",
             "period_hours": "0.25",
-            "source": f"pvlib {pvlib.__version__} on NREL TMY3 723170 (Greensboro), seed {SEED}, "
-            f"cloud amplitude {cloud_amplitude:g}",
+            "source": f"pvlib {sky.pvlib.__version__} on NREL TMY3 723170 (Greensboro), "
+            f"seed {SEED}, cloud amplitude {cloud_amplitude:g}",
         }
     )
 
