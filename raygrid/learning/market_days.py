@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from raygrid.scenario.case import Case
 from raygrid.scenario.config import Horizon, Scenario
 from raygrid.scenario.history import HOURS_PER_DAY, History
 from raygrid.scenario.intraday import Intraday
+
+if TYPE_CHECKING:
+    from raygrid.scenario.build import CaseDraft
 
 SLOT_OF_KIND = {StoreKind.EV: Slot.EV, StoreKind.SHIFTABLE: Slot.SHIFTABLE}
 
@@ -81,11 +85,17 @@ class LearningScenario:
         With its limits set.
     days : TrainingDays
         The market over the history, and its split.
+    case : Case
+        All days of the history in a row.
+    draft : CaseDraft
+        What that case was made of.
     """
 
     scenario: Scenario
     network: Network
     days: TrainingDays
+    case: Case
+    draft: CaseDraft
 
     @property
     def options(self) -> DqnOptions:
@@ -141,9 +151,10 @@ def learning_scenario(
         start=history.start,
     )
     whole = scenario.model_copy(update={"horizon": horizon})
-    case = draft_case(whole, base_dir=base_dir).surveyed()
+    draft = draft_case(whole, base_dir=base_dir)
+    case = draft.surveyed()
     market = case_market(whole, case, day_periods, predictions)
-    return LearningScenario(scenario, case.network, _split(market, history))
+    return LearningScenario(scenario, case.network, _split(market, history), case, draft)
 
 
 def _split(market: IntradayMarket, history: History) -> TrainingDays:
@@ -214,13 +225,21 @@ def case_market(
     )
 
 
+def voltage_limits(scenario: Scenario) -> tuple[float, float, float]:
+    """Least and greatest voltage, and that of the slack bus [p.u.]."""
+    if scenario.voltage is None:
+        return (*DEFAULT_VOLTAGE_PU, 1.0)
+    return scenario.voltage.v_min_pu, scenario.voltage.v_max_pu, scenario.voltage.v_slack_pu
+
+
+def reactive_share(scenario: Scenario) -> float:
+    """Reactive over active power of the loads."""
+    return float(np.tan(np.arccos(scenario.population.power_factor)))
+
+
 def _limits(scenario: Scenario, case: Case, bus: IntArray) -> FeederLimits:
     """Lines and voltages; on meshed networks lines alone, unless the scenario limits voltages."""
-    power_factor = scenario.population.power_factor
-    v_min, v_max, v_slack = *DEFAULT_VOLTAGE_PU, 1.0
-    if scenario.voltage is not None:
-        voltage = scenario.voltage
-        v_min, v_max, v_slack = voltage.v_min_pu, voltage.v_max_pu, voltage.v_slack_pu
+    v_min, v_max, v_slack = voltage_limits(scenario)
     radial = case.network.is_radial
     return feeder_limits(
         case.network,
@@ -228,7 +247,7 @@ def _limits(scenario: Scenario, case: Case, bus: IntArray) -> FeederLimits:
         v_min_pu=v_min if radial else None,
         v_max_pu=v_max if radial else None,
         v_slack_pu=v_slack,
-        reactive_share=float(np.tan(np.arccos(power_factor))),
+        reactive_share=reactive_share(scenario),
     )
 
 

@@ -17,9 +17,12 @@ export    battery and EV discharge in full                     none: to the grid
 shift     EV and shiftable load run in full                    offers or bids what is left of b
 ========= ==================================================== ================================
 
-Charging and discharging prosumers also offer or bid what is left of b. A store never charges and
-discharges at once: its power is one signed number. What must be charged in this period, so that
-an EV departs and a window closes with what it needs, is charged whatever the action.
+Charging and discharging prosumers also offer or bid what is left of b. Where a day was planned
+ahead, "as planned" has the battery make up for forecast errors where `Correction` says that this
+is cheaper than the tariff: first what is known when orders are due, then what meters show. A
+store never charges and discharges at once: its power is one signed number. What must be charged
+in this period, so that an EV departs and a window closes with what it needs, is charged whatever
+the action.
 """
 
 from __future__ import annotations
@@ -139,6 +142,37 @@ def action_mask(quantity_kw: FloatArray) -> BoolArray:
     mask = np.asarray(quantity_kw > LEAST_KW)
     mask[..., Action.WAIT] = True
     return mask
+
+
+def correction_kw(
+    stores: Range, error_kw: FloatArray, takes: BoolArray, gives: BoolArray
+) -> FloatArray:
+    """How a battery changes its planned power (..., N) because of a forecast error [kW].
+
+    Parameters
+    ----------
+    stores : Range
+        What the stores can do.
+    error_kw : (..., N) float64
+        What is left beyond the plan; below 0 where it lacks [kW].
+    takes, gives : (..., N) bool
+        As in `raygrid.market.units.Correction`.
+    """
+    plan = stores.plan_kw[..., Slot.BATTERY]
+    room, stock = (
+        plan - stores.least_kw[..., Slot.BATTERY],
+        stores.most_kw[..., Slot.BATTERY] - plan,
+    )
+    taken = np.where(takes, np.clip(error_kw, 0.0, room), 0.0)
+    given = np.where(gives, np.clip(-error_kw, 0.0, stock), 0.0)
+    return np.asarray(given - taken)
+
+
+def with_battery(power_kw: FloatArray, change_kw: FloatArray) -> FloatArray:
+    """Powers of the stores (..., N, 3) with a change (..., N) of the battery's [kW]."""
+    changed = power_kw.copy()
+    changed[..., Slot.BATTERY] += change_kw
+    return changed
 
 
 def filled_in_order(

@@ -8,7 +8,7 @@ communities or days run side by side as the first axis of all arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from raygrid.market.actions import (
     Range,
     action_mask,
     action_quantity,
+    correction_kw,
     firm_power,
     power_with,
     price_table,
     store_range,
+    with_battery,
 )
 from raygrid.market.auction import AuctionRules
 from raygrid.market.auction_kernels import (
@@ -36,11 +38,12 @@ from raygrid.market.auction_kernels import (
 from raygrid.market.feeder_limits import FeederLimits
 from raygrid.market.redispatch import TOLERANCE, relieve_many
 from raygrid.market.trades import MICRO, WH_PER_KWH
-from raygrid.market.units import N_SLOTS, Feed, Slot, Units
+from raygrid.market.units import N_SLOTS, Correction, Feed, Slot, Units
 
 TRADES_PER_ORDER = 4
 """Room for trades, over the number of orders; matching of a period ends where it is used up."""
 
+_AS_PLANNED = (Action.WAIT, Action.BUY, Action.SELL)
 _PEER_ACTIONS = (Action.BUY, Action.SELL, Action.CHARGE, Action.DISCHARGE, Action.SHIFT)
 
 
@@ -167,6 +170,8 @@ class IntradayMarket:
         How auctions clear.
     pricing : OrderPricing
         Reservation prices.
+    peers : bool
+        Whether prosumers trade with each other; otherwise orders stay with the grid.
     """
 
     def __init__(
@@ -176,8 +181,10 @@ class IntradayMarket:
         limits: FeederLimits,
         rules: AuctionRules | None = None,
         pricing: OrderPricing | None = None,
+        *,
+        peers: bool = True,
     ) -> None:
-        self.units, self.feed, self.limits = units, feed, limits
+        self.units, self.feed, self.limits, self.peers = units, feed, limits, peers
         self.rules, self.pricing = rules or AuctionRules(), pricing or OrderPricing()
         self.prices = price_table(units, feed, self.pricing)
         n = len(units)
@@ -187,11 +194,58 @@ class IntradayMarket:
         self._effect = np.ascontiguousarray(limits.per_kw[self._owner] * kw_per_wh)
         self._largest = np.abs(limits.per_kw).max(axis=0, initial=0.0) * kw_per_wh
         self._store_effect = np.repeat(limits.per_kw, N_SLOTS, axis=0)
+        self._committed: Correction | None = None
         self.reset(np.zeros(1, dtype=np.int64))
 
     def over(self, feed: Feed) -> IntradayMarket:
         """The same prosumers, limits and rules over another feed."""
-        return IntradayMarket(self.units, feed, self.limits, self.rules, self.pricing)
+        return IntradayMarket(
+            self.units, feed, self.limits, self.rules, self.pricing, peers=self.peers
+        )
+
+    def commit(
+        self,
+        first: int,
+        position_kw: FloatArray,
+        plan_kw: FloatArray,
+        correction: Correction | None = None,
+    ) -> None:
+        """Take up what a day-ahead market decided for some periods in a row.
+
+        Parameters
+        ----------
+        first : int
+            The first of D periods.
+        position_kw : (D, N) float64
+            Net injections sold a day ahead [kW].
+        plan_kw : (D, N, 3) float64
+            Powers of the stores, discharge positive [kW].
+        correction : Correction, optional
+            How batteries correct that plan, (D, N); not at all by default.
+        """
+        if self._committed is None:
+            feed = self.feed
+            shape = feed.position_kw.shape
+            own = feed.correction or Correction(
+                np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+            )
+            own = Correction(own.planned_kw.copy(), own.takes.copy(), own.gives.copy())
+            self._committed = own
+            self.feed = replace(
+                feed,
+                position_kw=feed.position_kw.copy(),
+                plan_kw=feed.plan_kw.copy(),
+                correction=own,
+            )
+        rows = slice(first, first + len(position_kw))
+        self.feed.position_kw[rows], self.feed.plan_kw[rows] = position_kw, plan_kw
+        own = self._committed
+        if correction is None:
+            own.takes[rows] = own.gives[rows] = False
+        else:
+            own.planned_kw[rows] = correction.planned_kw
+            own.takes[rows], own.gives[rows] = correction.takes, correction.gives
+        self.outlook = self._look_ahead()
 
     def reset(self, period: IntArray, energy_kwh: FloatArray | None = None) -> None:
         """Begin at these periods, one a community.
@@ -219,8 +273,19 @@ class IntradayMarket:
         stores = store_range(self.units, feed, k, self.energy_kwh)
         surplus = feed.predicted_pv_kw[k] - feed.predicted_load_kw[k] - feed.position_kw[k]
         surplus = surplus + stores.plan_kw.sum(axis=-1)
+        if feed.correction is not None:
+            change = self._correction(stores, surplus - feed.correction.planned_kw[k], k)
+            stores = replace(stores, plan_kw=with_battery(stores.plan_kw, change))
+            surplus = surplus + change
         quantity = action_quantity(surplus, stores)
         return Outlook(self.period, surplus, stores, quantity, action_mask(quantity))
+
+    def _correction(self, stores: Range, error_kw: FloatArray, period: IntArray) -> FloatArray:
+        """(E, N) what the batteries make up for of an error beyond their plan [kW]."""
+        rule = self.feed.correction
+        if rule is None:
+            return np.zeros_like(error_kw)
+        return correction_kw(stores, error_kw, rule.takes[period], rule.gives[period])
 
     def step(self, action: IntArray) -> Outcome:
         """Let everybody act, clear, deliver, meter, and go on to the next period.
@@ -250,6 +315,10 @@ class IntradayMarket:
         with_stores_kw = matched[:, len(units) :] / (WH_PER_KWH * hours)
         pv, load, position_kw = feed.pv_kw[k], feed.load_kw[k], feed.position_kw[k]
         surplus = pv - load - position_kw + firm.sum(axis=-1)
+        # What meters show beyond the forecast that orders were placed on.
+        missed = self._correction(view.stores, surplus - view.surplus_kw, k)
+        missed = np.where(np.isin(action, _AS_PLANNED), missed, 0.0)
+        firm, surplus = with_battery(firm, missed), surplus + missed
         power = power_with(action, view.stores, firm, surplus, with_stores_kw)
         power, curtailed, at = self._relieve(view.stores, power, pv, load)
 
@@ -323,7 +392,8 @@ class IntradayMarket:
         # What own use left of rounding is no order, and nobody stands on both sides.
         left = np.where(np.abs(left) > LEAST_KW, left, 0.0)
         flexible = np.where(flexible * left < 0, 0.0, flexible)
-        peers = np.isin(action, _PEER_ACTIONS)
+        peers = np.isin(action, _PEER_ACTIONS) & self.peers
+        flexible = np.where(self.peers, flexible, 0.0)
         wh = WH_PER_KWH * feed.period_hours
         book = np.trunc(np.concatenate([np.where(peers, left, 0.0), flexible], axis=1) * wh)
         quantity = book.astype(np.int64)

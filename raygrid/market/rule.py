@@ -50,6 +50,23 @@ def rule_action(outlook: Outlook, is_dear: np.ndarray[tuple[int], np.dtype[np.bo
     return np.where(surplus & mask[..., Action.SHIFT], Action.SHIFT, chosen).astype(np.int64)
 
 
+def plan_action(outlook: Outlook) -> IntArray:
+    """Actions (E, N) of who follows its day-ahead plan (optimisation only).
+
+    Stores do as planned, corrected where forecasts were wrong (`raygrid.market.units.Correction`);
+    what is then left over is offered to peers and what lacks is bid for, and the grid balances
+    the rest.
+
+    Parameters
+    ----------
+    outlook : Outlook
+        What prosumers know.
+    """
+    mask = outlook.mask
+    chosen = np.where(mask[..., Action.BUY], Action.BUY, Action.WAIT)
+    return np.where(mask[..., Action.SELL], Action.SELL, chosen).astype(np.int64)
+
+
 def _has_slack(outlook: Outlook) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """(E, N): whose EV, beside shiftable load, can still take power."""
     from raygrid.market.units import Slot

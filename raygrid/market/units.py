@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
+from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.errors import InputError
 
 N_SLOTS = 3
@@ -61,6 +61,23 @@ class Units:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """When batteries make up for what was forecast wrongly a day ahead.
+
+    Attributes
+    ----------
+    planned_kw : (K, N) float64
+        What was planned to be left for the grid, b of `raygrid.market.actions` [kW].
+    takes, gives : (K, N) bool
+        Whether the battery charges what is left beyond that, and discharges what lacks.
+    """
+
+    planned_kw: FloatArray
+    takes: BoolArray
+    gives: BoolArray
+
+
+@dataclass(frozen=True)
 class Feed:
     """Days of N prosumers as K periods in a row.
 
@@ -86,6 +103,8 @@ class Feed:
         Net injection sold a day ahead; orders are for what differs from it [kW].
     plan_kw : (K, N, 3) float64
         What the stores do unless an action says otherwise, discharge positive [kW].
+    correction : Correction or None
+        How batteries correct that plan where forecasts were wrong; None: not at all.
     """
 
     period_hours: float
@@ -102,6 +121,7 @@ class Feed:
     used_kwh: FloatArray
     position_kw: FloatArray
     plan_kw: FloatArray
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         if (self.export_price_per_kwh > self.import_price_per_kwh).any():

@@ -1,0 +1,116 @@
+"""A market day whole: positions, plans, money and energy across its stages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raygrid.errors import InputError
+from raygrid.learning.market_day_result import DayCase, ForecastRule, MarketDays, StoreRule
+from raygrid.learning.market_days import LearningScenario, learning_scenario
+from raygrid.market.clearing import ClearingStatus
+
+SETTINGS = (
+    "history.train_days=2",
+    "history.validation_days=1",
+    "history.test_days=1",
+    "population.evs={share: 0.3}",
+    "population.shiftable={share: 1.0}",
+)
+
+
+@pytest.fixture(scope="module")
+def found() -> LearningScenario:
+    return learning_scenario("ai_tem", settings=SETTINGS, agents=10)
+
+
+CASES = (
+    DayCase("grid_only", peers=False, day_ahead=False, forecast=ForecastRule.PERSISTENCE,
+            stores=StoreRule.IDLE, limits=False),
+    DayCase("self", peers=False, day_ahead=False, forecast=ForecastRule.PERSISTENCE,
+            stores=StoreRule.SELF_CONSUMPTION, limits=False),
+    DayCase("rule", day_ahead=False, forecast=ForecastRule.PERSISTENCE, stores=StoreRule.RULE),
+    DayCase("plan", forecast=ForecastRule.PERSISTENCE),
+    DayCase("plan_and_rule", forecast=ForecastRule.SEASONAL, stores=StoreRule.RULE),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_energy_and_money_add_up_over_days_in_a_row(found: LearningScenario, case: DayCase) -> None:
+    days = MarketDays(found, case)
+    feed, units = found.days.market.feed, found.days.market.units
+    energy = None
+    for done in days.run([1, 2]):
+        assert done.money_residual_micro == 0
+        intraday, rows = done.intraday, slice(done.day * 96, (done.day + 1) * 96)
+        # AI-TEM (1) over the day for each prosumer: what flows is position plus balance plus
+        # peers, and position is counted once.
+        position = 0 if done.plan is None else done.plan.position_kw
+        traded = (intraday.of("sold_wh") - intraday.of("bought_wh")) / 1000
+        grid = intraday.of("export_kwh") - intraday.of("import_kwh")
+        np.testing.assert_allclose(
+            intraday.injection_kw * 0.25, position * 0.25 + traded + grid, rtol=0, atol=1e-9
+        )
+        if done.plan is not None:
+            assert (done.plan.position_wh.sum(axis=1) == 0).all()
+            assert done.plan.status is ClearingStatus.CONVERGED
+        # The community as one: what its members have with the grid is what crosses the feeder.
+        assert done.billed_export_kwh - done.billed_import_kwh == pytest.approx(
+            done.export_kwh - done.import_kwh, abs=1e-6
+        )
+        # Stores (AI-TEM 3): what they gained is what they took, less losses.
+        power = intraday.of("store_kw")
+        gain = np.where(power < 0, -power * units.eta_charge, -power / units.eta_discharge)
+        assert done.stored_kwh == pytest.approx(gain.sum() * 0.25, abs=1e-6)
+        assert done.unmet_kwh == 0
+        assert done.ac.converged.all()
+        np.testing.assert_array_equal(intraday.of("load_kw"), feed.load_kw[rows])
+        if energy is not None:
+            first = intraday.of("energy_kwh")[0] - gain[0] * 0.25
+            np.testing.assert_allclose(first, energy - feed.used_kwh[rows.start], atol=1e-9)
+        energy = done.energy_kwh
+
+
+def test_trades_tables_are_what_money_and_positions_were_made_of(found: LearningScenario) -> None:
+    done = MarketDays(found, DayCase("plan", forecast=ForecastRule.PERSISTENCE)).run_day(1)
+    assert done.plan is not None
+    for trades, money, network in (
+        (done.plan.trades, done.plan.money_micro, done.plan.network_micro),
+        (done.intraday.trades, done.intraday.money_micro, done.intraday.network_micro),
+    ):
+        assert len(trades)
+        assert (trades.energy_wh > 0).all()
+        assert ((trades.period >= 96) & (trades.period < 192)).all()
+        assert (trades.seller_id != trades.buyer_id).all()
+        net = np.zeros(len(money), dtype=np.int64)
+        for k, i in enumerate(found.days.market.units.prosumer_id):
+            net[k] += trades.value_micro[trades.seller_id == i].sum()
+            bought = trades.buyer_id == i
+            net[k] -= (trades.value_micro + trades.network_micro)[bought].sum()
+        np.testing.assert_array_equal(net, money)
+        assert network == trades.network_micro.sum()
+    ids = np.concatenate([done.plan.trades.trade_id, done.intraday.trades.trade_id])
+    assert len(set(ids.tolist())) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peers": False}, "no peers to trade with"),
+        ({"day_ahead": False}, "no day-ahead market that makes one"),
+        ({"stores": StoreRule.IDLE}, "plans the stores"),
+    ],
+)
+def test_stages_that_do_not_fit_together(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DayCase("bad", **changes)
+
+
+def test_bad_input(found: LearningScenario) -> None:
+    with pytest.raises(InputError, match="no forecasts a day ahead"):
+        MarketDays(found, DayCase("full"))
+    days = MarketDays(found, CASES[0])
+    with pytest.raises(InputError, match="must follow each other"):
+        list(days.run([0, 2]))
+    with pytest.raises(InputError, match="there is no day 4"):
+        days.run_day(4)
