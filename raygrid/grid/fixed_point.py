@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raygrid.arrays import FloatArray
 from raygrid.grid.checks import as_finite_array
 from raygrid.grid.network import Network
-from raygrid.grid.powerflow import PHASE_SHIFT_TOLERANCE_KW, AcCheck, ac_check
+from raygrid.grid.powerflow import PHASE_SHIFT_TOLERANCE_KW, AcCheck, ComplexArray, ac_check
 
 MAX_ROUNDS = 100
 TOLERANCE_PU = 1e-11
@@ -61,11 +61,11 @@ def fast_ac_check(
     p_bus = as_finite_array(p_bus_kw, shape, "p_bus_kw", where)
     q_bus = as_finite_array(q_bus_kvar, shape, "q_bus_kvar", where)
     shifted = np.abs(network.flow_offset_kw) > PHASE_SHIFT_TOLERANCE_KW
-    impedance = network.r_pu + 1j * network.x_pu
+    impedance = np.asarray(network.r_pu + 1j * network.x_pu, dtype=np.complex128)
     limits = {"v_slack_pu": v_slack_pu, "v_min_pu": v_min_pu, "v_max_pu": v_max_pu}
     if shifted.any() or (impedance == 0).any() or network.n_buses > MAX_BUSES:
         return ac_check(network, p_bus, q_bus, **limits)
-    power = (p_bus + 1j * q_bus) / network.base_kva
+    power = np.asarray((p_bus + 1j * q_bus) / network.base_kva, dtype=np.complex128)
     voltage, converged = _voltages(network, impedance, power, v_slack_pu)
     found = _results(network, impedance, voltage, power, converged, v_min_pu, v_max_pu)
     again = np.flatnonzero(~converged)
@@ -76,10 +76,10 @@ def fast_ac_check(
 
 def _voltages(
     network: Network,
-    impedance: NDArray[np.complex128],
-    power: NDArray[np.complex128],
+    impedance: ComplexArray,
+    power: ComplexArray,
     v_slack: float,
-) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+) -> tuple[ComplexArray, NDArray[np.bool_]]:
     """Complex voltages (B, T) and whether each period converged."""
     n, slack = network.n_buses, network.slack
     y = np.zeros((n, n), dtype=np.complex128)
@@ -91,11 +91,11 @@ def _voltages(
     others = np.delete(np.arange(n), slack)
     z = np.linalg.inv(y[np.ix_(others, others)])
     s = power[others]
-    v = np.full(s.shape, v_slack, dtype=np.complex128)
+    v = np.full(s.shape, complex(v_slack))
     settled = np.zeros(s.shape[1], dtype=np.bool_)
     with np.errstate(all="ignore"):
         for _ in range(MAX_ROUNDS):
-            after = v_slack + z @ np.conj(s / v)
+            after = np.asarray(v_slack + z @ np.conj(s / v), dtype=np.complex128)
             settled = np.abs(after - v).max(axis=0, initial=0.0) < TOLERANCE_PU
             v = after
             if settled.all():
@@ -107,9 +107,9 @@ def _voltages(
 
 def _results(
     network: Network,
-    impedance: NDArray[np.complex128],
-    voltage: NDArray[np.complex128],
-    power: NDArray[np.complex128],
+    impedance: ComplexArray,
+    voltage: ComplexArray,
+    power: ComplexArray,
     converged: NDArray[np.bool_],
     v_min_pu: float,
     v_max_pu: float,

@@ -30,8 +30,13 @@ from raygrid.scenario.config import Horizon, Market, Voltage
 if TYPE_CHECKING:
     from raygrid.learning.market_days import LearningScenario, Predictions
 
-RHO = 0.3
-"""Penalty of the day-ahead clearing: stores without elastic demand need more than the default."""
+OPTIONS = ClearingOptions(rho=1.0, relative_tolerance=1e-4)
+"""Settings of the day-ahead clearing. All costs are linear here, since elastic demand stays at its
+level: prices stand at tariffs and stored values for hours, and a penalty of 1 moves schedules less
+between them than the default 0.1."""
+
+CURTAILED_KW = 1e-3
+"""Planned PV this far below what was forecast is curtailed."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class DayAheadPlan:
         Powers of the stores, discharge positive, `Feed.plan_kw` [kW].
     planned_kw : (T, N) float64
         What the plan leaves for the grid [kW].
+    pv_max_kw : (T, N) float64
+        What may be fed in of PV where the plan curtails it for a limit, else infinite [kW].
     stored_value_per_kwh : (T, N) float64
         Value of a kWh in the battery, the multiplier of its energy [currency/kWh].
     money_micro : (N,) int64
@@ -81,6 +88,7 @@ class DayAheadPlan:
     position_kw: FloatArray
     plan_kw: FloatArray
     planned_kw: FloatArray
+    pv_max_kw: FloatArray
     stored_value_per_kwh: FloatArray
     money_micro: IntArray
     network_micro: int
@@ -88,7 +96,7 @@ class DayAheadPlan:
     iterations: int
     seconds: float
 
-    def correction(self, units: Units, feed: Feed) -> Correction:
+    def correction(self, units: Units, feed: Feed, *, correct: bool = True) -> Correction:
         """When batteries make up for forecast errors: where that is cheaper than the tariff.
 
         A kWh that is left over is worth ``eta_charge mu - c`` in the battery and the export price
@@ -99,6 +107,8 @@ class DayAheadPlan:
         ----------
         units, feed
             The market's.
+        correct : bool
+            Whether they do at all.
         """
         rows = slice(self.first_period, self.first_period + len(self.position_kw))
         battery = (slice(None), Slot.BATTERY)
@@ -106,8 +116,9 @@ class DayAheadPlan:
         buy, sell = feed.import_price_per_kwh[rows, None], feed.export_price_per_kwh[rows, None]
         return Correction(
             self.planned_kw,
-            np.asarray(units.eta_charge[battery] * mu - cycle > sell),
-            np.asarray(mu / units.eta_discharge[battery] + cycle < buy),
+            np.asarray(correct & (units.eta_charge[battery] * mu - cycle > sell)),
+            np.asarray(correct & (mu / units.eta_discharge[battery] + cycle < buy)),
+            self.pv_max_kw,
         )
 
 
@@ -285,7 +296,7 @@ def clear_day_ahead(
     if case.grid is None:
         raise ValueError("a day-ahead market balances with the grid")
     started = perf_counter()
-    options = options or ClearingOptions(rho=RHO)
+    options = options or OPTIONS
     result, dispatch = _cleared(case, options)
     if dispatch is None and options.network_constrained:
         # Whoever cannot keep the limits a day ahead leaves them to re-dispatch.
@@ -314,6 +325,7 @@ def clear_day_ahead(
         position_kw=position_kw,
         plan_kw=_store_powers(dispatch),
         planned_kw=np.ascontiguousarray(dispatch.p_kw.T) - position_kw,
+        pv_max_kw=_pv_max(case, dispatch),
         stored_value_per_kwh=np.ascontiguousarray(dispatch.stored_value_per_kwh.T),
         money_micro=money_micro(trades, ids),
         network_micro=int(trades.network_micro.sum()),
@@ -363,6 +375,12 @@ def _store_powers(dispatch: Dispatch) -> FloatArray:
     return powers
 
 
+def _pv_max(case: Case, dispatch: Dispatch) -> FloatArray:
+    """(T, N) planned PV where it is below what was forecast, else infinite [kW]."""
+    planned, forecast = dispatch.generation_kw.T, case.population.generation_limit_kw.T
+    return np.where(planned < forecast - CURTAILED_KW, planned, np.inf)
+
+
 def _no_plan(case: Case, first_period: int, result: ClearingResult, seconds: float) -> DayAheadPlan:
     """Nothing was agreed on; stores wait until they must."""
     n, shape = len(case.population), (case.n_periods, len(case.population))
@@ -379,6 +397,7 @@ def _no_plan(case: Case, first_period: int, result: ClearingResult, seconds: flo
         position_kw=np.zeros(shape),
         plan_kw=np.zeros((*shape, N_SLOTS)),
         planned_kw=np.zeros(shape),
+        pv_max_kw=np.full(shape, np.inf),
         stored_value_per_kwh=np.zeros(shape),
         money_micro=np.zeros(n, dtype=np.int64),
         network_micro=0,

@@ -124,7 +124,7 @@ def run_intraday(
     if plan is not None:
         if plan.first_period != first:
             raise ValueError(f"the plan begins at period {plan.first_period}, the day at {first}")
-        rule = plan.correction(units, feed) if correct else None
+        rule = plan.correction(units, feed, correct=correct)
         market.commit(first, plan.position_kw, plan.plan_kw, rule)
         first_trade = first_trade or len(plan.trades)
     market.reset(np.array([first]), None if energy_kwh is None else energy_kwh[None])
@@ -136,7 +136,7 @@ def run_intraday(
         seconds[t] = perf_counter() - started
 
     def sums(name: str) -> FloatArray:
-        return np.sum([getattr(outcome, name)[0] for outcome in outcomes], axis=0)
+        return np.asarray(np.sum([getattr(outcome, name)[0] for outcome in outcomes], axis=0))
 
     injection = np.stack(
         [(o.pv_kw - o.curtailed_kw - o.load_kw + o.store_kw.sum(axis=-1))[0] for o in outcomes]

@@ -21,7 +21,7 @@ from raygrid.grid.fixed_point import fast_ac_check
 from raygrid.grid.powerflow import AcCheck
 from raygrid.learning.evaluate import unmanaged
 from raygrid.learning.market_day import (
-    RHO,
+    OPTIONS,
     DayAheadPlan,
     clear_day_ahead,
     forecast_case,
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 
 class ForecastRule(StrEnum):
-    """What loads and PV are taken to be before they are measured."""
+    """What loads and PV are taken to be before they are measured.
+
+    All but `perfect` are given, as `raygrid.learning.forecasting` makes them.
+    """
 
     PERFECT = "perfect"
     PERSISTENCE = "persistence"
-    """A day ahead the day before, one step ahead the step before."""
     SEASONAL = "seasonal"
-    """A day ahead the same day of the week before, one step ahead the day before."""
     LEARNED = "learned"
-    """Forecasts that are given."""
 
 
 class StoreRule(StrEnum):
@@ -229,7 +229,7 @@ class MarketDays:
     case : DayCase
         Which stages run.
     day_ahead, step : Predictions, optional
-        Learned forecasts of all periods, a day and a step ahead; for `ForecastRule.LEARNED`.
+        Forecasts of all periods, a day and a step ahead; `ForecastRule.PERFECT` needs none.
     policy : Policy, optional
         Learned bidders; for `StoreRule.POLICY`. Without one the rule acts.
     options : ClearingOptions, optional
@@ -253,8 +253,8 @@ class MarketDays:
     ) -> None:
         self.found, self.case, self.options = found, case, options
         market = found.days.market
-        self.forecast = _forecast(case, market, day_ahead, a_day=True)
-        ahead = _forecast(case, market, step, a_day=False)
+        self.forecast = _forecast(case, market, day_ahead, "a day")
+        ahead = _forecast(case, market, step, "a step")
         ids, where = market.units.prosumer_id, f"case {case.name!r}"
         load, pv = ahead.of(ids, where)
         feed = replace(
@@ -330,7 +330,7 @@ class MarketDays:
     def plan(self, day: int, energy_kwh: FloatArray | None = None) -> DayAheadPlan:
         """Clear the day-ahead market of a day."""
         case = forecast_case(self.found, day, self.forecast, energy_kwh, voltages=self.case.limits)
-        options = self.options or ClearingOptions(rho=RHO)
+        options = self.options or OPTIONS
         if not self.case.limits:
             options = replace(options, network_constrained=False)
         return clear_day_ahead(
@@ -412,36 +412,29 @@ class MarketDays:
         )
 
 
-DAYS_OF_WEEK = 7
-
-
 def _forecast(
-    case: DayCase, market: IntradayMarket, given: Predictions | None, *, a_day: bool
+    case: DayCase, market: IntradayMarket, given: Predictions | None, horizon: str
 ) -> Predictions:
     """What is forecast for every period, a day or a step ahead."""
     from raygrid.learning.market_days import Predictions
 
-    if case.forecast is ForecastRule.LEARNED:
-        if given is None:
-            raise InputError(
-                f"has no forecasts {'a day' if a_day else 'a step'} ahead",
-                f"case {case.name!r}",
-                "give those of a forecaster, or choose another forecast",
-            )
-        return given
-    feed = market.feed
-    a_step = {ForecastRule.PERSISTENCE: 1, ForecastRule.SEASONAL: feed.day_periods}
-    lag = a_step.get(case.forecast, 0)
-    if a_day and lag:
-        lag = feed.day_periods * (DAYS_OF_WEEK if lag > 1 else 1)
-    return Predictions(
-        market.units.prosumer_id, lagged(feed.load_kw, lag).T, lagged(feed.pv_kw, lag).T
-    )
-
-
-def lagged(values: FloatArray, lag: int) -> FloatArray:
-    """Values (K, ...) of `lag` periods before; the first ones, with nothing before them, as is."""
-    return np.concatenate([values[:lag], values[: len(values) - lag]])
+    feed, where = market.feed, f"case {case.name!r}"
+    if case.forecast is ForecastRule.PERFECT:
+        return Predictions(market.units.prosumer_id, feed.load_kw.T, feed.pv_kw.T)
+    if given is None:
+        raise InputError(
+            f"has no {case.forecast} forecasts {horizon} ahead",
+            where,
+            "give those of `raygrid.learning.forecasting`",
+        )
+    if given.load_kw.shape[1] != feed.n_periods:
+        raise InputError(
+            f"has forecasts {horizon} ahead of {given.load_kw.shape[1]} periods, the history has "
+            f"{feed.n_periods}",
+            where,
+            "forecast all days",
+        )
+    return given
 
 
 def _unplanned(market: IntradayMarket, stores: StoreRule) -> Feed:
@@ -453,4 +446,5 @@ def _unplanned(market: IntradayMarket, stores: StoreRule) -> Feed:
         return feed
     shape = feed.load_kw.shape
     always = np.ones(shape, dtype=np.bool_)
-    return replace(feed, correction=Correction(np.zeros(shape), always, always))
+    rule = Correction(np.zeros(shape), always, always, np.full(shape, np.inf))
+    return replace(feed, correction=rule)

@@ -54,6 +54,12 @@ def without_noise(effect: FloatArray) -> FloatArray:
     return np.where(np.abs(effect) > NOISE * largest, effect, 0.0)
 
 
+def no_limits(n: int) -> FeederLimits:
+    """No rows at all, for N prosumers."""
+    nothing, index = np.zeros((n, 0)), np.zeros(0, dtype=np.int64)
+    return FeederLimits(nothing, nothing, np.zeros(0), np.zeros(0, dtype="<U10"), index)
+
+
 def feeder_limits(
     network: Network,
     bus: IntArray,

@@ -8,9 +8,11 @@ communities or days run side by side as the first axis of all arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.market.actions import (
@@ -88,7 +90,7 @@ class Outcome:
     action : (E, N) int64
         What was done, after masking.
     pv_kw, load_kw, curtailed_kw : (E, N) float64
-        Measured PV before curtailment, fixed load, and PV that the operator curtailed [kW].
+        Measured PV before curtailment, fixed load, and PV that plan or operator curtailed [kW].
     store_kw : (E, N, 3) float64
         Powers of the stores, discharge positive [kW].
     energy_kwh : (E, N, 3) float64
@@ -225,26 +227,19 @@ class IntradayMarket:
         """
         if self._committed is None:
             feed = self.feed
-            shape = feed.position_kw.shape
-            own = feed.correction or Correction(
-                np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-            )
-            own = Correction(own.planned_kw.copy(), own.takes.copy(), own.gives.copy())
-            self._committed = own
+            own = {f.name: _own(feed.correction, f.name, feed) for f in fields(Correction)}
+            self._committed = Correction(**own)
             self.feed = replace(
                 feed,
                 position_kw=feed.position_kw.copy(),
                 plan_kw=feed.plan_kw.copy(),
-                correction=own,
+                correction=self._committed,
             )
         rows = slice(first, first + len(position_kw))
         self.feed.position_kw[rows], self.feed.plan_kw[rows] = position_kw, plan_kw
-        own = self._committed
-        if correction is None:
-            own.takes[rows] = own.gives[rows] = False
-        else:
-            own.planned_kw[rows] = correction.planned_kw
-            own.takes[rows], own.gives[rows] = correction.takes, correction.gives
+        for f in fields(Correction):
+            value = _NO_CORRECTION[f.name] if correction is None else getattr(correction, f.name)
+            getattr(self._committed, f.name)[rows] = value
         self.outlook = self._look_ahead()
 
     def reset(self, period: IntArray, energy_kwh: FloatArray | None = None) -> None:
@@ -271,7 +266,8 @@ class IntradayMarket:
     def _look_ahead(self) -> Outlook:
         feed, k = self.feed, np.minimum(self.period, self.feed.n_periods - 1)
         stores = store_range(self.units, feed, k, self.energy_kwh)
-        surplus = feed.predicted_pv_kw[k] - feed.predicted_load_kw[k] - feed.position_kw[k]
+        pv = self._fed_in(feed.predicted_pv_kw[k], k)
+        surplus = pv - feed.predicted_load_kw[k] - feed.position_kw[k]
         surplus = surplus + stores.plan_kw.sum(axis=-1)
         if feed.correction is not None:
             change = self._correction(stores, surplus - feed.correction.planned_kw[k], k)
@@ -279,6 +275,11 @@ class IntradayMarket:
             surplus = surplus + change
         quantity = action_quantity(surplus, stores)
         return Outlook(self.period, surplus, stores, quantity, action_mask(quantity))
+
+    def _fed_in(self, pv_kw: FloatArray, period: IntArray) -> FloatArray:
+        """(E, N) PV without what the day-ahead plan curtails [kW]."""
+        rule = self.feed.correction
+        return pv_kw if rule is None else np.minimum(pv_kw, rule.pv_max_kw[period])
 
     def _correction(self, stores: Range, error_kw: FloatArray, period: IntArray) -> FloatArray:
         """(E, N) what the batteries make up for of an error beyond their plan [kW]."""
@@ -313,7 +314,8 @@ class IntradayMarket:
         matched_many(trades, count, matched)
         hours = feed.period_hours
         with_stores_kw = matched[:, len(units) :] / (WH_PER_KWH * hours)
-        pv, load, position_kw = feed.pv_kw[k], feed.load_kw[k], feed.position_kw[k]
+        available, load, position_kw = feed.pv_kw[k], feed.load_kw[k], feed.position_kw[k]
+        pv = self._fed_in(available, k)
         surplus = pv - load - position_kw + firm.sum(axis=-1)
         # What meters show beyond the forecast that orders were placed on.
         missed = self._correction(view.stores, surplus - view.surplus_kw, k)
@@ -336,7 +338,7 @@ class IntradayMarket:
         imported, exported = np.maximum(-with_grid, 0.0), np.maximum(with_grid, 0.0)
 
         buy, sell = feed.import_price_per_kwh[k], feed.export_price_per_kwh[k]
-        alone = (pv - load - position_kw) * hours
+        alone = (available - load - position_kw) * hours
         self.energy_kwh = self.energy_kwh + np.where(
             power < 0, -power * units.eta_charge, -power / units.eta_discharge
         ) * hours  # fmt: skip
@@ -346,9 +348,9 @@ class IntradayMarket:
         outcome = Outcome(
             period=k,
             action=action,
-            pv_kw=pv,
+            pv_kw=available,
             load_kw=load,
-            curtailed_kw=curtailed,
+            curtailed_kw=available - pv + curtailed,
             store_kw=power,
             energy_kwh=energy,
             unmet_kwh=np.where(unmet > TOLERANCE, unmet, 0.0),
@@ -456,6 +458,18 @@ class IntradayMarket:
             curtailed,
             self.limits.position(pv - curtailed - load + power.sum(axis=-1), load),
         )
+
+
+_NO_CORRECTION: dict[str, Any] = {
+    "planned_kw": 0.0, "takes": False, "gives": False, "pv_max_kw": np.inf,
+}  # fmt: skip
+
+
+def _own(given: Correction | None, name: str, feed: Feed) -> NDArray[Any]:
+    """A field of a correction as an array of one's own."""
+    if given is None:
+        return np.full(feed.load_kw.shape, _NO_CORRECTION[name])
+    return np.array(getattr(given, name))
 
 
 def _at_tariff(net_kwh: FloatArray, buy: FloatArray, sell: FloatArray) -> FloatArray:

@@ -62,19 +62,23 @@ class Units:
 
 @dataclass(frozen=True)
 class Correction:
-    """When batteries make up for what was forecast wrongly a day ahead.
+    """What a day-ahead plan says beside positions and powers.
 
     Attributes
     ----------
     planned_kw : (K, N) float64
         What was planned to be left for the grid, b of `raygrid.market.actions` [kW].
     takes, gives : (K, N) bool
-        Whether the battery charges what is left beyond that, and discharges what lacks.
+        Whether the battery makes up for forecast errors: charges what is left beyond that, and
+        discharges what lacks.
+    pv_max_kw : (K, N) float64
+        PV that may be fed in where the plan curtails it, else infinite [kW].
     """
 
     planned_kw: FloatArray
     takes: BoolArray
     gives: BoolArray
+    pv_max_kw: FloatArray
 
 
 @dataclass(frozen=True)

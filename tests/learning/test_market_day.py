@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raygrid.errors import InputError
 from raygrid.learning.market_day_result import DayCase, ForecastRule, MarketDays, StoreRule
-from raygrid.learning.market_days import LearningScenario, learning_scenario
+from raygrid.learning.market_days import LearningScenario, Predictions, learning_scenario
 from raygrid.market.clearing import ClearingStatus
 
 SETTINGS = (
@@ -24,6 +26,17 @@ def found() -> LearningScenario:
     return learning_scenario("ai_tem", settings=SETTINGS, agents=10)
 
 
+def days_of(found: LearningScenario, case: DayCase) -> MarketDays:
+    """The days of a case, forecasts by persistence."""
+    feed, ids = found.days.market.feed, found.days.market.units.prosumer_id
+
+    def before(lag: int) -> Predictions:
+        both = (np.roll(values, lag, axis=0).T for values in (feed.load_kw, feed.pv_kw))
+        return Predictions(ids, *both)
+
+    return MarketDays(found, case, day_ahead=before(96), step=before(1))
+
+
 CASES = (
     DayCase("grid_only", peers=False, day_ahead=False, forecast=ForecastRule.PERSISTENCE,
             stores=StoreRule.IDLE, limits=False),
@@ -31,13 +44,13 @@ CASES = (
             stores=StoreRule.SELF_CONSUMPTION, limits=False),
     DayCase("rule", day_ahead=False, forecast=ForecastRule.PERSISTENCE, stores=StoreRule.RULE),
     DayCase("plan", forecast=ForecastRule.PERSISTENCE),
-    DayCase("plan_and_rule", forecast=ForecastRule.SEASONAL, stores=StoreRule.RULE),
+    DayCase("plan_and_rule", forecast=ForecastRule.PERSISTENCE, stores=StoreRule.RULE),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_energy_and_money_add_up_over_days_in_a_row(found: LearningScenario, case: DayCase) -> None:
-    days = MarketDays(found, case)
+    days = days_of(found, case)
     feed, units = found.days.market.feed, found.days.market.units
     energy = None
     for done in days.run([1, 2]):
@@ -72,7 +85,7 @@ def test_energy_and_money_add_up_over_days_in_a_row(found: LearningScenario, cas
 
 
 def test_trades_tables_are_what_money_and_positions_were_made_of(found: LearningScenario) -> None:
-    done = MarketDays(found, DayCase("plan", forecast=ForecastRule.PERSISTENCE)).run_day(1)
+    done = days_of(found, DayCase("plan", forecast=ForecastRule.PERSISTENCE)).run_day(1)
     assert done.plan is not None
     for trades, money, network in (
         (done.plan.trades, done.plan.money_micro, done.plan.network_micro),
@@ -107,9 +120,12 @@ def test_stages_that_do_not_fit_together(changes: dict, message: str) -> None:
 
 
 def test_bad_input(found: LearningScenario) -> None:
-    with pytest.raises(InputError, match="no forecasts a day ahead"):
+    with pytest.raises(InputError, match="no learned forecasts a day ahead"):
         MarketDays(found, DayCase("full"))
-    days = MarketDays(found, CASES[0])
+    days = days_of(found, CASES[0])
+    short = replace(days.forecast, load_kw=days.forecast.load_kw[:, :96])
+    with pytest.raises(InputError, match="of 96 periods, the history has 384"):
+        MarketDays(found, DayCase("full"), day_ahead=short, step=short)
     with pytest.raises(InputError, match="must follow each other"):
         list(days.run([0, 2]))
     with pytest.raises(InputError, match="there is no day 4"):
