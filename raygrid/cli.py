@@ -22,6 +22,7 @@ from raygrid import __version__
 from raygrid.commands.benchmark import benchmark
 from raygrid.commands.jobs import jobs, submit
 from raygrid.commands.options import ACTORS, ADDRESS, CHAIN, OUT, SETTINGS
+from raygrid.commands.reproduce import ai_tem
 from raygrid.commands.settlement import audit, settle
 from raygrid.commands.study import study
 from raygrid.commands.train import train
@@ -312,6 +313,9 @@ def report(
 @cli.group()
 def reproduce() -> None:
     """Rerun published case studies and set their tables beside ours."""
+
+
+reproduce.add_command(ai_tem)
 
 
 @reproduce.command("thesis")

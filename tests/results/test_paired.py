@@ -45,7 +45,7 @@ def test_days_that_all_differ_alike_leave_no_doubt() -> None:
 def test_one_day_gives_a_difference_but_no_interval() -> None:
     found = paired_difference(np.array([3.0]), np.array([1.0]))
     assert found.mean == 2.0
-    assert math.isnan(found.low) and math.isnan(found.high) and math.isnan(found.p_value)
+    assert all(math.isnan(x) for x in (found.low, found.high, found.p_value))
     assert math.isnan(Spread.of(np.array([3.0])).deviation)
 
 
