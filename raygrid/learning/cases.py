@@ -12,7 +12,7 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.learning.case_settlement import CaseChain
 from raygrid.learning.dataset import Dataset
-from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
+from raygrid.learning.forecasting import Naive, day_ahead_predictions, step_predictions
 from raygrid.learning.inference import Forecaster
 from raygrid.learning.market_day_result import (
     DayCase,
@@ -132,9 +132,10 @@ class Learned:
     digests: dict[str, str] = field(default_factory=dict)
 
 
-def needs_training(case: DayCase) -> bool:
-    """Whether a case uses anything learned."""
-    return case.forecast is ForecastRule.LEARNED or case.stores is StoreRule.POLICY
+def what_is_learned(case: DayCase) -> list[str]:
+    """Which weights of `Learned` a case uses."""
+    used = ["day", "step"] if case.forecast is ForecastRule.LEARNED else []
+    return [*used, "policy"] if case.stores is StoreRule.POLICY else used
 
 
 class Community:
@@ -157,7 +158,7 @@ class Community:
     ) -> None:
         self.found, self.data, self.days, self.learned = found, data, days, learned
         self.reserve, self._within = Reserve(), Reserve().within(found)
-        self._forecasts: tuple[Predictions, Predictions, float] | None = None
+        self._forecasts: dict[ForecastRule, tuple[Predictions, Predictions, float]] = {}
 
     def check(self, case: DayCase) -> None:
         """Refuse a case whose weights are missing.
@@ -167,38 +168,38 @@ class Community:
         InputError
             Before anything has run.
         """
-        lacks = []
-        if case.forecast is ForecastRule.LEARNED:
-            lacks += [k for k in ("day", "step") if getattr(self.learned, k) is None]
-        if case.stores is StoreRule.POLICY and self.learned.policy is None:
-            lacks.append("policy")
-        for name in lacks:
+        for name in what_is_learned(case):
+            if getattr(self.learned, name) is not None:
+                continue
             raise InputError(
                 f"needs weights that are missing: {self.learned.missing.get(name, name)}",
                 f"case {case.name!r}",
                 "train them, or leave the case out by --cases",
             )
 
-    def forecasts(self) -> tuple[Predictions, Predictions, float]:
-        """Learned forecasts a day and a step ahead, and what they take of a period [s].
+    def forecasts(self, rule: ForecastRule) -> tuple[Predictions, Predictions, float]:
+        """Forecasts a day and a step ahead by a rule, and what they take of a period [s].
 
         Their periods are those of the whole history; those of other days are zero, since nobody
         looks at them.
         """
-        if self._forecasts is None:
+        if rule not in self._forecasts:
             feed = self.found.days.market.feed
+            by: tuple[Forecaster | Naive, Forecaster | Naive]
+            if rule is ForecastRule.LEARNED:
+                assert self.learned.day is not None  # checked before
+                assert self.learned.step is not None
+                by = self.learned.day, self.learned.step
+            else:
+                by = Naive(rule.value), Naive(rule.value)
             started = perf_counter()
-            assert self.learned.day is not None  # checked before
-            assert self.learned.step is not None
-            day = day_ahead_predictions(
-                self.data, self.learned.day, self.days, period_hours=feed.period_hours
-            )
-            step = step_predictions(
-                self.data, self.learned.step, self.days, period_hours=feed.period_hours
+            day, step = (
+                make(self.data, who, self.days, period_hours=feed.period_hours)
+                for make, who in zip((day_ahead_predictions, step_predictions), by, strict=True)
             )
             seconds = (perf_counter() - started) / step.load_kw.shape[1]
-            self._forecasts = self._whole(day), self._whole(step), seconds
-        return self._forecasts
+            self._forecasts[rule] = self._whole(day), self._whole(step), seconds
+        return self._forecasts[rule]
 
     def _whole(self, some: Predictions) -> Predictions:
         feed = self.found.days.market.feed
@@ -226,9 +227,7 @@ class Community:
         CaseDay, (N, 3) float64
             What each day came to, and what it leaves in the stores [kWh].
         """
-        day_ahead, step, thinking = None, None, 0.0
-        if case.forecast is ForecastRule.LEARNED:
-            day_ahead, step, thinking = self.forecasts()
+        day_ahead, step, thinking = self.forecasts(case.forecast)
         policy = self.learned.policy if case.stores is StoreRule.POLICY else None
         found = self._within if case.limits else self.found
         market = MarketDays(found, case, day_ahead=day_ahead, step=step, policy=policy)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
-from raygrid.learning.cases import CASES, Community, Learned, needs_training, stages_table
+from raygrid.learning.cases import CASES, Community, Learned, stages_table, what_is_learned
 from raygrid.learning.comparison import MODELS, Scores
 from raygrid.learning.dataset import Dataset, build_dataset
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, find_forecaster
@@ -277,7 +277,7 @@ def compare_cases(
         days = [row for case in keep.cases.values() for row in case.days]
         if CaseName.FORESIGHT in options.cases:
             tell("perfect foresight")
-            rows, bound = foresight_days(community)
+            rows, bound = keep.foresight(n_days)
             days += rows
         done_all = Reproduction(
             tuple(days), bound, table_three(options.scores), stages_table(), scenario.currency
@@ -390,16 +390,29 @@ class _Keep:
         """What is known of a case already."""
         key = self._key(name)
         found = _Case(key, [], None)
-        path = None if self._earlier is None else self._earlier / CHECKPOINT / f"{name}.json"
-        if path is not None and path.is_file():
+        path = self._path(name)
+        if path is not None:
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["key"] == key and len(kept["days"]) <= n_days:
                 days = [CaseDay(**_with_nan(day)) for day in kept["days"]]
-                found = _Case(key, days, np.array(kept["energy_kwh"]))
+                energy = kept["energy_kwh"]
+                found = _Case(key, days, None if energy is None else np.array(energy))
         self.cases[name] = found
         if found.days:
             self._write(name)
         return found
+
+    def foresight(self, n_days: int) -> tuple[list[CaseDay], Bound]:
+        """The optimum, from the earlier comparison where that is of the same days."""
+        name = CaseName.FORESIGHT
+        done, path = self.take_over(name, n_days), self._path(name)
+        if path is not None and len(done.days) == n_days:
+            bound = json.loads(path.read_text(encoding="utf-8"))["bound"]
+            self._write(name, bound=bound)
+            return done.days, Bound(**bound)
+        done.days, found = foresight_days(self._community)
+        self._write(name, bound=asdict(found))
+        return done.days, found
 
     def add(self, name: CaseName, row: CaseDay, energy_kwh: FloatArray) -> None:
         """Keep one more day."""
@@ -408,20 +421,26 @@ class _Keep:
         case.energy_kwh = energy_kwh
         self._write(name)
 
-    def _write(self, name: CaseName) -> None:
+    def _path(self, name: CaseName) -> Path | None:
+        """Where the earlier comparison keeps a case, if it does."""
+        path = None if self._earlier is None else self._earlier / CHECKPOINT / f"{name}.json"
+        return path if path is not None and path.is_file() else None
+
+    def _write(self, name: CaseName, **more: Any) -> None:
         case = self.cases[name]
         energy = None if case.energy_kwh is None else case.energy_kwh.tolist()
-        text = json_text(
-            {"key": case.key, "days": [d.facts() for d in case.days], "energy_kwh": energy}
-        )
+        days = [day.facts() for day in case.days]
+        text = json_text({"key": case.key, "days": days, "energy_kwh": energy, **more})
         write_atomically(self._folder / f"{name}.json", partial(_put, text))
 
     def _key(self, name: CaseName) -> str:
         """The same only where the days would be."""
-        case = CASES[name]
+        case, learned = CASES.get(name), self._community.learned
         parts: list[Any] = [self._resolved, repr(case), int(self._community.days[0])]
-        if needs_training(case):
-            parts.append(self._community.learned.digests)
+        if case is None:
+            parts.append(len(self._community.days))
+        else:
+            parts += [learned.digests.get(what) for what in what_is_learned(case)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
