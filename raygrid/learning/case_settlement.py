@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
+from raygrid.arrays import IntArray
 from raygrid.learning.market_day import DayAheadPlan
 from raygrid.learning.market_day_intraday import IntradayDay
 from raygrid.learning.market_days import LearningScenario
@@ -73,7 +73,10 @@ class CaseChain:
         periods = len(done.injection_kw)
         first = int(done.outcomes[0].period[0])
         firm = np.zeros_like(done.injection_kw) if plan is None else plan.position_kw
-        imported, exported = done.of("import_kwh"), done.of("export_kwh")
+        imported, exported = (
+            np.rint(done.of(name) * WH_PER_KWH).astype(np.int64)
+            for name in ("import_kwh", "export_kwh")
+        )
         trades = _joined(
             [
                 *([] if plan is None else [_of_peers(plan.trades, 0)]),
@@ -83,10 +86,12 @@ class CaseChain:
             ]
         )
         power = np.stack([firm, done.injection_kw - firm], axis=1)  # (T, 2, N)
-        grid = np.zeros((2, periods, SESSIONS))
-        grid[0, :, 1] = imported.sum(axis=1) / self._feed.period_hours
-        grid[1, :, 1] = -exported.sum(axis=1) / self._feed.period_hours
         people = power.reshape(SESSIONS * periods, -1)[:, self._order].T
+        # The grid's two accounts are of what prosumers are billed, in whole watt-hours.
+        kw_per_wh = 1 / (WH_PER_KWH * self._feed.period_hours)
+        grid = np.zeros((2, periods, SESSIONS))
+        grid[0, :, 1] = imported.sum(axis=1) * kw_per_wh
+        grid[1, :, 1] = -exported.sum(axis=1) * kw_per_wh
         p_kw = np.vstack([grid[0].reshape(1, -1), people, grid[1].reshape(1, -1)])
         started = perf_counter()
         self._desk.settle([Delivery(trades, SESSIONS * first, p_kw)])
@@ -102,9 +107,8 @@ class CaseChain:
         self._desk.close()
         self._folder.cleanup()
 
-    def _with_grid(self, energy_kwh: FloatArray, first: int, *, supplies: bool) -> IntArray:
-        """What is at tariff (T, N) as trades (K, 7) of the intraday session."""
-        energy = np.rint(energy_kwh * WH_PER_KWH).astype(np.int64)
+    def _with_grid(self, energy: IntArray, first: int, *, supplies: bool) -> IntArray:
+        """What is at tariff (T, N) [Wh] as trades (K, 7) of the intraday session."""
         at, who = np.nonzero(energy)
         tariff = self._feed.import_price_per_kwh if supplies else self._feed.export_price_per_kwh
         price = micro_price(tariff[first + at])

@@ -54,11 +54,11 @@ CASES: dict[CaseName, DayCase] = {
         replace(_FULL, name=CaseName.NO_RL.value, stores=StoreRule.PLAN),
         replace(_FULL, name=CaseName.NO_GRID.value, penalty=False, limits=False),
         replace(_FULL, name=CaseName.NO_CHAIN.value, chain=False),
-        replace(_FULL, name=CaseName.PERFECT.value, forecast=ForecastRule.PERFECT),
+        DayCase(CaseName.PERFECT.value, forecast=ForecastRule.PERFECT, stores=StoreRule.PLAN),
     )
 }
-"""The five cases of V.D, grid-only with its batteries in use, the ablations of Table VI, and the
-full case with forecasts that do not err."""
+"""The five cases of V.D, grid-only with its batteries in use, the ablations of Table VI, and what
+the plan comes to where forecasts do not err."""
 
 _STORES = {
     StoreRule.IDLE: "rest; EVs charge on arrival",

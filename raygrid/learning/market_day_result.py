@@ -271,6 +271,10 @@ class MarketDays:
         self.market = IntradayMarket(
             market.units, feed, limits, rules, market.pricing, peers=case.peers
         )
+        if case.day_ahead:
+            # From here on the market has arrays of its own, which its bidders observe.
+            nothing = np.zeros((0, *market.units.min_kwh.shape))
+            self.market.commit(0, nothing[..., 0], nothing)
         self.bidder: Bidder | None = None
         if case.stores is StoreRule.POLICY or case.stores is StoreRule.RULE:
             self.bidder = Bidder(self.market, policy if case.stores is StoreRule.POLICY else None)

@@ -35,7 +35,7 @@ NAMES = {
     CaseName.NO_RL: "without RL",
     CaseName.NO_GRID: "without grid-aware penalty",
     CaseName.NO_CHAIN: "without chain",
-    CaseName.PERFECT: "with perfect forecast",
+    CaseName.PERFECT: "without RL, perfect forecast",
     CaseName.FORESIGHT: "Perfect foresight (bound)",
 }
 """How tables call the cases."""

@@ -12,7 +12,7 @@ from raygrid.results.case_days import quantities
 from raygrid.results.paired import Spread
 from raygrid.results.svg import WIDTH, Canvas, Scale, nice_ticks
 
-_ROW, _LEFT = 30.0, 168.0
+_ROW, _LEFT = 30.0, 172.0
 
 
 def figure7(done: Reproduction) -> str:
@@ -65,7 +65,7 @@ def _panel(
         return top
     reach = [ours[c].mean + np.nan_to_num(ours[c].deviation) for c in shown]
     high = max(100.0, *reach)
-    x = Scale(0.0, high, _LEFT, WIDTH - 12)
+    x = Scale(0.0, high, _LEFT, WIDTH - 16)
     canvas.text(2, top + 16, title, style="muted")
     bottom = top + 24 + _ROW * len(shown)
     for tick in nice_ticks(0.0, high):

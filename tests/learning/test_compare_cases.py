@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,6 +25,7 @@ from raygrid.learning.compare_cases import (
     play_here,
     table_three,
 )
+from raygrid.learning.market_day_result import DayCase, ForecastRule, MarketDays, StoreRule
 from raygrid.results.ai_tem import Reproduction
 from raygrid.results.ai_tem_printed import CaseName
 
@@ -197,6 +199,19 @@ def test_table_three_reads_what_train_compare_wrote(tmp_path: Path) -> None:
     (tmp_path / "step-lstm-3.json").write_text("{}")
     with pytest.raises(InputError, match="no scores of a forecaster"):
         table_three(tmp_path)
+
+
+def test_bidders_observe_what_was_planned() -> None:
+    """The feed that plans are written into is the one that observations are made of."""
+    community = open_community("ai_tem", SETTINGS, Weights(), 9, 2)
+    case = DayCase("bids", forecast=ForecastRule.PERFECT, stores=StoreRule.POLICY, chain=False)
+    days = MarketDays(community.found, case)
+    done = days.run_day(9)
+    assert days.bidder is not None
+    assert done.plan is not None
+    seen = days.bidder.observer.feed
+    assert seen is days.market.feed
+    np.testing.assert_array_equal(seen.position_kw[9 * 96 : 10 * 96], done.plan.position_kw)
 
 
 def test_a_community_is_built_once() -> None:
