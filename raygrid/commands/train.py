@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raygrid.commands.options import OUT, SETTINGS
+from raygrid.commands.options import ADDRESS, OUT, SETTINGS
 from raygrid.commands.train_dqn import dqn
 from raygrid.errors import EndedShortError, InputError
 
 if TYPE_CHECKING:
     from raygrid.learning.dataset import Dataset
+    from raygrid.scenario.config import Scenario
+
+LEARN_FROM = 100
+"""Households that weights for anybody are learnt from, unless told otherwise."""
 
 TASK = click.option(
     "--task",
@@ -45,8 +49,29 @@ def train() -> None:
     show_default=True,
     help="Weights of each prosumer's own, the same for all, or averaged over hosts.",
 )
+@click.option(
+    "--for-anybody",
+    is_flag=True,
+    help="Shared weights without embeddings, which fit any prosumers; always so of scenarios "
+    "without a history.",
+)
+@click.option("--agents", type=click.IntRange(min=1), help="Number of prosumers to learn from.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @EPOCHS
+@click.option(
+    "--actors",
+    metavar="auto|each|N",
+    help="Train in so many Ray actors, each of some prosumers (ways own and federated); left out: "
+    "in this process.",
+)
+@ADDRESS
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda",
+    help="Where torch computes; auto is a GPU where there is one.",
+)
 @READINGS
 @OUT
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
@@ -55,8 +80,13 @@ def forecaster(
     scenario: str,
     task: str,
     way: str,
+    for_anybody: bool,
+    agents: int | None,
     seed: int,
     epochs: int,
+    actors: str | None,
+    address: str | None,
+    device: str,
     readings: Path | None,
     out: Path,
     resume: bool,
@@ -69,20 +99,49 @@ def forecaster(
     """
     from raygrid.learning.inference import save_forecaster
     from raygrid.learning.network import NetworkSpec
-    from raygrid.learning.training import options_for
+    from raygrid.learning.training import choose_device, options_for
     from raygrid.learning.training import train as run_training
+    from raygrid.scenario.load import load_scenario
 
-    data = _dataset(scenario, settings, readings)
-    folder = _folder(out / data.name / f"forecaster-{task}-{way}-{seed}")
+    loaded, base_dir = load_scenario(scenario, settings=settings, agents=agents)
+    for_anybody = for_anybody or (loaded.history is None and way == "shared")
+    if for_anybody and way == "own":
+        raise InputError(
+            "own weights of each prosumer fit nobody else", "--for-anybody", "choose --way shared"
+        )
+    if loaded.history is None and agents is None and len_of(loaded) > LEARN_FROM:
+        loaded, base_dir = load_scenario(scenario, settings=settings, agents=LEARN_FROM)
+    data = _dataset(loaded, base_dir, readings)
+    kind = f"{way}-for-anybody" if for_anybody else way
+    folder = _folder(out / data.name / f"forecaster-{task}-{kind}-{seed}")
     options = options_for(way, seed, epochs)
-    done = run_training(
-        data,
-        NetworkSpec(task=task),
-        options,
-        folder=folder,
-        resume=resume,
-        tell=lambda line: click.echo(line, err=True),
-    )
+    spec = NetworkSpec(task=task, embedding=0) if for_anybody else NetworkSpec(task=task)
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    if actors is None:
+        choose_device(device)
+        done = run_training(
+            data, spec, options, folder=folder, resume=resume, tell=tell, device=device
+        )
+    else:
+        from actors.cluster import ClusterOptions
+        from actors.placement import PlacementPolicy
+        from actors.training import HostedOptions, train_on_hosts
+
+        done = train_on_hosts(
+            loaded,
+            base_dir,
+            data,
+            spec,
+            options,
+            HostedOptions(PlacementPolicy.parse(actors), ClusterOptions(address), device),
+            own_series=readings is not None,
+            folder=folder,
+            resume=resume,
+            tell=tell,
+        )
     if not done.log:
         raise EndedShortError("the first epoch's loss was not a number; no weights were kept")
     save_forecaster(folder, done.forecaster)
@@ -122,8 +181,8 @@ def compare(
     from raygrid.scenario.config import CommunityPopulation
     from raygrid.scenario.load import load_scenario
 
-    data = _dataset(scenario, settings, readings)
-    population = load_scenario(scenario, settings=settings)[0].population
+    loaded, base_dir = load_scenario(scenario, settings=settings)
+    data, population = _dataset(loaded, base_dir, readings), loaded.population
     kinds = 1
     if isinstance(population, CommunityPopulation) and population.distinct and readings is None:
         kinds = len(population.household_shapes)
@@ -147,14 +206,18 @@ def compare(
     click.echo(folder)
 
 
-def _dataset(scenario: str, settings: tuple[str, ...], readings: Path | None) -> Dataset:
+def len_of(scenario: Scenario) -> int:
+    """Number of prosumers that a scenario asks for, 0 where its tables say."""
+    return getattr(scenario.population, "agents", None) or 0
+
+
+def _dataset(scenario: Scenario, base_dir: Path, readings: Path | None) -> Dataset:
     """The data of a scenario; says what was mended."""
     from raygrid.learning.dataset import build_dataset
     from raygrid.learning.training import require_torch
-    from raygrid.scenario.load import load_scenario
 
     require_torch()
-    data = build_dataset(*load_scenario(scenario, settings=settings), readings)
+    data = build_dataset(scenario, base_dir, readings)
     for line in data.report.lines():
         click.echo(line, err=True)
     return data

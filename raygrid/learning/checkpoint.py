@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raygrid.arrays import FloatArray
+from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.results.files import write_atomically
 
@@ -48,6 +48,20 @@ class TrainState:
     best_loss: FloatArray
     best_epoch: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
+
+    def rows(self, rows: IntArray) -> TrainState:
+        """What some models go on from."""
+        parts: dict[str, Any] = {
+            part: {name: array[rows] for name, array in getattr(self, part).items()}
+            for part in STATE_PARTS
+        }
+        return replace(self, best_loss=self.best_loss[rows], log=[], **parts)
+
+    def put(self, rows: IntArray, own: TrainState) -> None:
+        """Take some models' weights and moments from what they went on to."""
+        for part in STATE_PARTS:
+            for name, array in getattr(self, part).items():
+                array[rows] = getattr(own, part)[name]
 
 
 def new_state(weights: dict[str, Any]) -> TrainState:

@@ -6,8 +6,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-MODULES = ("baselines", "comparison", "dataset", "direct", "features", "federated", "inference",
-           "metrics", "network", "preprocessing", "training", "weather")  # fmt: skip
+MODULES = ("baselines", "comparison", "dataset", "direct", "features", "federated", "hosted",
+           "inference", "metrics", "network", "preprocessing", "training", "weather")  # fmt: skip
 """Modules of this package that decide what a forecaster learns and scores."""
 
 

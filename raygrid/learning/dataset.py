@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from raygrid.learning.preprocessing import (
 from raygrid.learning.weather import PERIOD_HOURS as PERIOD_HOURS
 from raygrid.learning.weather import STEPS_PER_DAY as STEPS_PER_DAY
 from raygrid.learning.weather import Weather, read_weather, weather_of_past
-from raygrid.prosumer.community import Community
+from raygrid.prosumer.community import Community, Recipe
 from raygrid.prosumer.packed import PackedPopulation
 from raygrid.prosumer.population import Prosumers
 from raygrid.scenario.build import CaseDraft, draft_case
@@ -269,41 +270,106 @@ def past_weather(scenario: Scenario, draft: CaseDraft) -> Weather:
 def households(
     scenario: Scenario, community: Community, training: int
 ) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-    """Loads and PV of a community, a few prosumers at a time.
+    """Loads and PV of a community, a few prosumers at a time; see `series_of`, ids ascending."""
+    parts = []
+    for start in range(0, len(community), AT_ONCE):
+        recipe = community.recipe(start, min(start + AT_ONCE, len(community)))
+        parts.append(series_of(recipe.build(), elastic_headroom(scenario), training))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0])
+    ids, load, pv, rating = (column[order] for column in columns)
+    return ids, load, pv, rating
+
+
+def elastic_headroom(scenario: Scenario) -> float:
+    """Limit of the elastic demand over the load that it stands for."""
+    source = scenario.population
+    return source.elastic_headroom if isinstance(source, ShapedPopulation) else np.inf
+
+
+def series_of(
+    built: Prosumers, headroom: float, training: int
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """What forecasters learn of some prosumers.
 
     Parameters
     ----------
-    scenario : Scenario
-        Says how much of the load is elastic.
-    community : Community
-        The prosumers, in quarter hours.
+    built : Prosumers
+        In quarter hours.
+    headroom : float
+        As of `elastic_headroom`.
     training : int
         Number of periods, from the first on, that an unknown PV rating is taken from.
 
     Returns
     -------
-    prosumer_id : (N,) int64
-        Ascending.
-    load_kw, pv_kw : (N, K) float32
+    prosumer_id : (n,) int64
+        Whose.
+    load_kw, pv_kw : (n, K) float32
         Load without a price, and PV output [kW].
-    rating_kw : (N,) float64
+    rating_kw : (n,) float64
         Rating of the PV systems [kW].
     """
-    source = scenario.population
-    headroom = source.elastic_headroom if isinstance(source, ShapedPopulation) else np.inf
-    parts = []
-    for start in range(0, len(community), AT_ONCE):
-        stop = min(start + AT_ONCE, len(community))
-        built = community.recipe(start, stop).build()
-        people = built.rows(0, stop - start)
-        load = people.fixed_load_kw + people.demand_limit_kw / headroom
-        pv = people.generation_limit_kw
-        rating = _rating(built, pv[:, :training])
-        parts.append((people.prosumer_id, load.astype("f4"), pv.astype("f4"), rating))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    order = np.argsort(columns[0])
-    ids, load, pv, rating = (column[order] for column in columns)
-    return ids, load, pv, rating
+    people = built.rows(0, len(built))
+    load = people.fixed_load_kw + people.demand_limit_kw / headroom
+    pv = people.generation_limit_kw
+    rating = _rating(built, pv[:, :training])
+    return people.prosumer_id, load.astype("f4"), pv.astype("f4"), rating
+
+
+@dataclass(frozen=True)
+class DatasetPart:
+    """A recipe for the series of some prosumers, for whoever hosts them.
+
+    Attributes
+    ----------
+    calendar : Dataset
+        No prosumers: clock, split, weather and price.
+    prosumers : Recipe
+        How to build them in quarter hours.
+    headroom : float
+        As of `elastic_headroom`.
+    """
+
+    calendar: Dataset
+    prosumers: Recipe
+    headroom: float
+
+    def build(self) -> Dataset:
+        """Their series, ids ascending."""
+        training = self.calendar.first_days[1] * STEPS_PER_DAY
+        ids, load, pv, rating = series_of(self.prosumers.build(), self.headroom, training)
+        order = np.argsort(ids)
+        return replace(
+            self.calendar,
+            prosumer_id=ids[order],
+            load_kw=load[order],
+            pv_kw=pv[order],
+            pv_rating_kw=rating[order],
+        )
+
+
+def dataset_parts(
+    scenario: Scenario, base_dir: Path, data: Dataset, bounds: Sequence[tuple[int, int]]
+) -> list[DatasetPart]:
+    """Recipes for parts of a scenario's history.
+
+    Parameters
+    ----------
+    scenario, base_dir
+        As in `build_dataset`.
+    data : Dataset
+        What that made.
+    bounds : sequence of (int, int)
+        First and last but one position of each part, by bus and id.
+    """
+    history = history_of(scenario, base_dir)
+    draft = draft_days(scenario, base_dir, history.start, history.days, history)
+    calendar, headroom = data.rows(np.zeros(0, dtype=np.int64)), elastic_headroom(scenario)
+    return [
+        DatasetPart(calendar, draft.community.recipe(start, stop), headroom)
+        for start, stop in bounds
+    ]
 
 
 def _rating(built: Prosumers, training_pv_kw: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -90,6 +90,22 @@ def options_for(way: str, seed: int, epochs: int) -> TrainOptions:
     if way == "shared":
         return TrainOptions(way=way, seed=seed, epochs=epochs)
     return TrainOptions(way=way, seed=seed, epochs=epochs, times_per_batch=16, batches_per_epoch=60)
+
+
+class Learner(Protocol):
+    """Who trains: a `Trainer` of all prosumers, or hosts of some each."""
+
+    def direct(self) -> dict[str, Any]:
+        """The weights that are fitted in closed form (M, ...)."""
+        ...
+
+    def epoch(self, state: TrainState, total_epochs: int) -> float:
+        """Run one epoch in place; returns the mean training loss, NaN if it broke off."""
+        ...
+
+    def validate(self, weights: dict[str, Any]) -> FloatArray:
+        """Mean validation loss of each model (M,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -172,6 +188,11 @@ class Trainer:
         pinball = torch.maximum(level * over, (level - 1) * over).mean(dim=-1)
         each = over[..., MEDIAN].abs() + pinball + 0.5 * ((y - expected) / unit) ** 2
         return each.mean(dim=(1, 2, 3))
+
+    def direct(self) -> dict[str, Any]:
+        """The weights that are fitted in closed form; see `raygrid.learning.direct`."""
+        models = len(self.series.own) if self.options.way == "own" else 1
+        return solve(products(self.spec, self.series, self.scaling, self.train, models))
 
     def epoch(self, state: TrainState, total_epochs: int) -> float:
         """Run one epoch in place; returns the mean training loss, NaN if it broke off."""
@@ -286,9 +307,30 @@ def require_torch() -> Any:
     return torch
 
 
-def choose_device() -> str:
-    """'cuda' where torch finds a GPU, else 'cpu'."""
-    return "cuda" if require_torch().cuda.is_available() else "cpu"
+def choose_device(wanted: str = "auto") -> str:
+    """Torch's name of where to compute.
+
+    Parameters
+    ----------
+    wanted : str
+        'auto' (a GPU where torch finds one), 'cpu' or 'cuda'.
+
+    Raises
+    ------
+    InputError
+        If torch cannot compute there, in the 32-bit numbers that weights are.
+    """
+    torch = require_torch()
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.ones(1, dtype=torch.float32, device=wanted).add_(1).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"torch cannot compute there ({line})", f"--device {wanted}", "choose auto or cpu"
+        ) from None
+    return wanted
 
 
 def part_of(data: Dataset, spec: NetworkSpec, part: str) -> IntArray:
@@ -317,6 +359,8 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    learner: Learner | None = None,
+    device: str = "auto",
 ) -> TrainResult:
     """Train a forecaster on a data set.
 
@@ -334,6 +378,10 @@ def train(
         Go on from the folder's checkpoint; the end is the same as without the break.
     tell : callable
         Takes a line after every epoch.
+    learner : Learner, optional
+        Who trains, where it is not this process.
+    device : str
+        As for `choose_device`.
 
     Returns
     -------
@@ -345,40 +393,28 @@ def train(
     InputError
         If torch is missing, or the checkpoint is of another training.
     """
-    from raygrid.learning.federated import FederatedState, LocalHost, federated_epoch, fit_direct
-
     require_torch()
     scaling = fit_scaling(data)
-    series = make_series(data, scaling)
     n = len(data.prosumer_id)
     parts = part_of(data, spec, "train"), part_of(data, spec, "validation")
     models = n if options.way == "own" else 1
-    trainer = Trainer(spec, series, scaling, *parts, options, choose_device())
+    if learner is None:
+        learner = _learner(data, spec, scaling, parts, options, choose_device(device))
     key = json.dumps([spec.facts(), asdict(options), data.digest(), code_digest()], sort_keys=True)
-    hosts = []
-    if options.way == "federated":
-        hosts = [LocalHost(spec, series, scaling, *parts, options)]
     if resume and folder is not None:
         state = load_checkpoint(folder, key)
     else:
         first = initial_weights(spec, models, n // models, options.seed)
+        if options.way == "federated":
+            first["embedding"][:] = 0.0  # nobody is told who else there is
         if spec.direct:
-            if hosts:
-                first |= fit_direct(hosts)
-            else:
-                first |= solve(products(spec, series, scaling, parts[0], models))
+            first |= learner.direct()
         state = new_state(first)
-    shared = FederatedState(state.weights) if hosts else None
     status = "all epochs"
     while state.epoch < options.epochs:
         began, began_cpu = time.perf_counter(), time.process_time()
-        if shared is None:
-            loss = trainer.epoch(state, options.epochs)
-        else:
-            loss = federated_epoch(shared, hosts, state.epoch, options.epochs)
-            state.weights = state.mean = shared.weights
-            state.epoch += 1
-        found = trainer.validate(state.mean) if np.isfinite(loss) else np.array([np.nan])
+        loss = learner.epoch(state, options.epochs)
+        found = learner.validate(state.mean) if np.isfinite(loss) else np.array([np.nan])
         if not np.isfinite(found).all():
             status = "diverged"
             break
@@ -420,3 +456,26 @@ def train(
     known = np.concatenate([parts[0][-len(parts[1]) :], parts[1]])
     forecaster = calibrate(forecaster, data, known[::stride])
     return TrainResult(forecaster, status, state.log)
+
+
+def _learner(
+    data: Dataset,
+    spec: NetworkSpec,
+    scaling: Scaling,
+    parts: tuple[IntArray, IntArray],
+    options: TrainOptions,
+    device: str,
+) -> Learner:
+    """Who trains in this process."""
+    if options.way != "federated":
+        return Trainer(spec, make_series(data, scaling), scaling, *parts, options, device)
+    from raygrid.learning.hosted import (
+        GivenDataset,
+        HostedLearner,
+        HostedTraining,
+        LocalGroup,
+        TrainingOrder,
+    )
+
+    host = HostedTraining(TrainingOrder(GivenDataset(data), spec, options), device)
+    return HostedLearner(LocalGroup([host]), data.prosumer_id, options)

@@ -174,25 +174,6 @@ def test_the_regression_is_the_best_line(
     np.testing.assert_allclose(ours[lit, 1], line.predict(inputs[lit]), atol=1e-3)
 
 
-def test_sums_of_products_add_up_over_hosts(small_data: Dataset) -> None:
-    from raygrid.learning.direct import products, solve
-    from raygrid.learning.federated import LocalHost, fit_direct
-    from raygrid.learning.training import part_of
-
-    spec = NetworkSpec(**SMALL_NET)
-    hosts = []
-    for rows in np.array_split(np.arange(10), 3):
-        data = small_data.rows(rows)
-        scaling = fit_scaling(data)
-        steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
-        hosts.append(LocalHost(spec, make_series(data, scaling), scaling, *steps, options()))
-    scaling = fit_scaling(small_data)
-    series = make_series(small_data, scaling)
-    whole = solve(products(spec, series, scaling, part_of(small_data, spec, "train"), 1))
-    for name, array in fit_direct(hosts).items():
-        np.testing.assert_allclose(array, whole[name], rtol=1e-4, atol=1e-5)
-
-
 def test_the_learning_rate_rises_and_falls() -> None:
     from raygrid.learning.training import WARM_UP, learning_rate_share
 
@@ -306,43 +287,6 @@ def test_nan_stops_training_and_keeps_the_last_good_weights(
     assert broken.status == "diverged"
     for name, array in good.forecaster.weights.items():
         np.testing.assert_array_equal(array, broken.forecaster.weights[name])
-
-
-def test_where_a_prosumer_is_hosted_makes_no_difference(small_data: Dataset) -> None:
-    """Federated averaging over one host of ten is that over three hosts of four, three, three."""
-    from raygrid.learning.federated import FederatedState, LocalHost, federated_epoch
-    from raygrid.learning.training import part_of
-
-    spec = NetworkSpec(**SMALL_NET)
-    found = []
-    for parts in ([np.arange(10)], np.array_split(np.arange(10), 3)):
-        hosts = []
-        for rows in parts:
-            data = small_data.rows(rows)
-            scaling = fit_scaling(data)
-            series = make_series(data, scaling)
-            steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
-            hosts.append(LocalHost(spec, series, scaling, *steps, options()))
-        state = FederatedState(initial_weights(spec, 1, 10, 1))
-        federated_epoch(state, hosts, 0, 2)
-        found.append(state.weights)
-    for name, array in found[0].items():
-        np.testing.assert_allclose(array, found[1][name], rtol=1e-3, atol=1e-5)
-
-
-def test_only_weights_travel(small_data: Dataset) -> None:
-    """What a host sends has the shape of the weights, whoever and how many it holds."""
-    from raygrid.learning.federated import LocalHost
-    from raygrid.learning.training import part_of
-
-    spec = NetworkSpec(**SMALL_NET)
-    scaling = fit_scaling(small_data)
-    steps = part_of(small_data, spec, "train"), part_of(small_data, spec, "validation")
-    host = LocalHost(spec, make_series(small_data, scaling), scaling, *steps, options())
-    weights = initial_weights(spec, 1, 10, 1)
-    weights.pop("embedding")
-    update = host.round(weights, 0, 5)
-    assert {k: v.shape for k, v in update.sums.items()} == {k: v.shape for k, v in weights.items()}
 
 
 def test_calibrated_intervals_cover_four_fifths(small_data: Dataset, tmp_path: Path) -> None:
