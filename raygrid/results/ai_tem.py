@@ -61,7 +61,7 @@ _HEADS = {
 }
 
 PAIRED = (("cost", "cost", 2), ("import_kwh", "import [kWh]", 1), ("utilisation", "PV used [%]", 2))
-"""What the full case is compared by with every other, day by day."""
+"""What the judged case is compared by with every other, day by day."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _row(
 
 @dataclass(frozen=True)
 class Pairing:
-    """The full case less another, by one quantity."""
+    """The judged case less another, by one quantity."""
 
     quantity: str
     other: CaseName
@@ -172,12 +172,18 @@ class Pairing:
     corrected_p: float
 
 
+def judged(cases: Mapping[CaseName, Sequence[CaseDay]]) -> CaseName | None:
+    """The case that others are compared with: the full one, or without bidders that without RL."""
+    return next((c for c in (CaseName.FULL, CaseName.NO_RL) if c in cases), None)
+
+
 def pairings(done: Reproduction) -> list[Pairing]:
-    """The full case against every other; p-values corrected over the cases of each quantity."""
+    """`judged` against every other case; p-values corrected over the cases of each quantity."""
     cases = done.cases
-    if CaseName.FULL not in cases:
+    full = judged(cases)
+    if full is None:
         return []
-    others = [c for c in cases if c not in (CaseName.FULL, CaseName.FORESIGHT)]
+    others = [c for c in cases if c not in (full, CaseName.FORESIGHT)]
     use = quantities(cases)
 
     def values(case: CaseName, name: str) -> FloatArray:
@@ -188,7 +194,7 @@ def pairings(done: Reproduction) -> list[Pairing]:
     found = []
     for name, _, _ in PAIRED:
         differences = [
-            paired_difference(values(CaseName.FULL, name), values(other, name)) for other in others
+            paired_difference(values(full, name), values(other, name)) for other in others
         ]
         corrected = holm([d.p_value for d in differences])
         found += [Pairing(name, *row) for row in zip(others, differences, corrected, strict=True)]
@@ -214,13 +220,14 @@ def sections(done: Reproduction) -> list[tuple[str, Table]]:
     """All tables with their titles."""
     cases = done.cases
     days = max((len(rows) for rows in cases.values()), default=0)
+    full = judged(cases) or CaseName.FULL
     found = [("What each case runs", done.stages)]
     if done.forecasters:
         found.append(("Table III: forecasts one step ahead, RMSE", _forecast_rows(done)))
     found += [
         (f"Table IV: cases compared over {days} days", _cells_of("IV", COMPARED, cases)),
         ("What that is in money and energy, a day", _amounts(done)),
-        ("The full case less each other, day by day", _pairing_rows(done)),
+        (f"{NAMES[full]} less each other, day by day", _pairing_rows(done)),
         ("Table V: market and settlement", _cells_of("V", SETTLED, cases)),
         ("Settled on the chain, trades with peers and grid", _settled_rows(cases)),
         ("The feeder in the AC load flow of every period", _network_rows(cases)),

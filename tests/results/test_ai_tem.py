@@ -114,6 +114,11 @@ def test_the_full_case_is_paired_with_every_other(done: Reproduction) -> None:
     assert found[1].corrected_p == pytest.approx(2 * min(p.difference.p_value for p in found[:2]))
     assert ai_tem.pairings_table(found).num_rows == 6
     assert ai_tem.pairings(replace(done, days=done.days[:3])) == []
+    alike = tuple(replace(d, case="no_rl") if d.case == "ai_tem" else d for d in done.days)
+    assert [p.difference for p in ai_tem.pairings(replace(done, days=alike))] == [
+        p.difference for p in found
+    ]
+    assert "## without RL less each other" in ai_tem.markdown(replace(done, days=alike), "x")
     assert ai_tem.pairings_table([]).num_rows == 0
 
 
