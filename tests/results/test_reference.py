@@ -7,8 +7,11 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 THESIS = ROOT / "results" / "thesis"
+AI_TEM = ROOT / "results" / "ai_tem" / "cases"
 
 
 def read_csv(name: str) -> list[dict[str, str]]:
@@ -31,12 +34,22 @@ def quoted(header: str) -> list[list[str]]:
     raise AssertionError(f"no table {header}")
 
 
-def test_stored_files_are_those_of_the_manifest() -> None:
-    manifest = json.loads((THESIS / "manifest.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("folder", [THESIS, AI_TEM], ids=["thesis", "ai_tem"])
+def test_stored_files_are_those_of_the_manifest(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "ok"
-    assert {path.name for path in THESIS.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
     for name, digest in manifest["files"].items():
-        assert hashlib.sha256((THESIS / name).read_bytes()).hexdigest() == digest, name
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_page_of_ai_tem_quotes_its_tables() -> None:
+    """Word for word, below the heading 'What comes out'."""
+    stored = set((AI_TEM / "tables.md").read_text(encoding="utf-8").splitlines())
+    page = (ROOT / "docs" / "ai-tem.md").read_text(encoding="utf-8")
+    rows = [line for line in page.partition("## What comes out")[2].splitlines() if line[:1] == "|"]
+    assert len(rows) > 20
+    assert [row for row in rows if row not in stored] == []
 
 
 def test_the_page_quotes_the_stored_tables() -> None:
