@@ -122,4 +122,24 @@ def test_without_torch_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
 def test_a_scenario_without_history_is_refused() -> None:
     found = CliRunner().invoke(cli, ["train", "forecaster", "tiny"])
     assert isinstance(found.exception, InputError)
-    assert "no history with weather" in str(found.exception)
+    assert "no history to learn from" in str(found.exception)
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--device", "abacus"], "--device abacus: torch cannot compute there"),
+        (["--actors", "2"], "weights of way 'shared' are trained in one process"),
+        (["--way", "own", "--for-anybody"], "own weights of each prosumer fit nobody else"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused(
+    options: list[str], line: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    words = ["train", "forecaster", "community", "--agents", "5", "--out", str(tmp_path), *options]
+    found = CliRunner().invoke(cli, words)
+    assert isinstance(found.exception, InputError)
+    assert line in str(found.exception)
+    assert "\n" not in str(found.exception)
