@@ -18,7 +18,7 @@ from raygrid.learning.baselines import SEASON, TREES, fit_trees, persistence
 from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import Scaling, fit_scaling, make_series
-from raygrid.learning.inference import save_forecaster
+from raygrid.learning.inference import forecast_in_turn, save_forecaster
 from raygrid.learning.metrics import coverage, crps, pinball, rmse_percent, skill
 from raygrid.learning.network import HIGH, LEVELS, LOW, NetworkSpec
 from raygrid.results.files import json_text, write_atomically
@@ -230,7 +230,7 @@ def run_model(
         done = train(data, spec, options, folder=kept, tell=tell)
     if kept is not None:
         save_forecaster(kept, done.forecaster)
-    forecast = done.forecaster.forecast(series, at)
+    forecast = forecast_in_turn(done.forecaster, data, data.days("test"))
     n = len(data.prosumer_id)
     return score(
         model,

@@ -20,8 +20,9 @@ from raygrid.learning.preprocessing import DataReport, clip, fences
 STEPS_BEHIND = 24
 """Input window of AI-TEM V.C: six hours."""
 LAG_DAYS = (1, 2, 7)
-OWN = ("load", "pv", "pv_index", "has_pv")
-"""Channels of each prosumer and step."""
+OWN = ("load", "pv", "pv_index", "has_pv", "load_log", "roughness")
+"""Channels of each prosumer and step. The logarithm tells small loads apart, which lie close
+together beside evening peaks; roughness is by how much the PV index has changed lately."""
 PUBLIC = ("irradiance", "clear_sky", "sky_index", "temperature", "humidity", "forecast_index")
 """Channels of each step that all prosumers share; how the sky was forecast at the midnight before
 tells by how much that forecast errs today."""
@@ -33,6 +34,12 @@ TYPICAL = ("typical_load", "typical_load_before", "load_deviation")
 """What training days say of a household's load at that time of day, and a step before."""
 MIN_CLEAR_W = 10.0
 INDEX_LIMIT = 1.5
+SMALL_LOAD = 0.05
+"""Share of the mean load below which the logarithm tells no more."""
+ROUGH = 0.1
+"""Unit of roughness."""
+LATELY = 8
+"""Steps that roughness goes back."""
 AROUND = 2
 """Quarter hours on either side that typical loads are averaged over."""
 ENVELOPE_SPREAD = 2
@@ -122,6 +129,22 @@ def fit_scaling(data: Dataset) -> Scaling:
     )
 
 
+def roughness(index: FloatArray, lit: BoolArray) -> FloatArray:
+    """Root mean square change of a PV index (N, K) over the last `LATELY` steps by day."""
+    both = lit.copy()
+    both[:, 1:] &= lit[:, :-1]
+    both[:, 0] = False
+    change = np.where(both, np.diff(index, axis=1, prepend=0.0), 0.0)
+
+    def lately(values: FloatArray) -> FloatArray:
+        total = np.cumsum(values, axis=1)
+        total[:, LATELY:] -= total[:, :-LATELY].copy()
+        return total
+
+    mean = lately(change**2) / np.maximum(lately(both.astype(float)), 1.0)
+    return np.asarray(np.sqrt(np.maximum(mean, 0.0)) / ROUGH)
+
+
 def is_weekend(data: Dataset) -> BoolArray:
     """Which periods (K,) are of a Saturday or Sunday."""
     day = np.arange(data.n_periods) // STEPS_PER_DAY
@@ -148,8 +171,8 @@ class Series:
 
     Attributes
     ----------
-    own : (N, K, 4) array
-        Channels `OWN`: normalised load, PV and its index over their scales, 1 with PV.
+    own : (N, K, 6) array
+        Channels `OWN`: normalised load, PV and its index over their scales, 1 with PV, and so on.
     public : (K, 6) array
         Channels `PUBLIC`.
     calendar : (K, 6) array
@@ -198,10 +221,12 @@ def make_series(data: Dataset, scaling: Scaling) -> Series:
             data.pv_kw / np.maximum(scaling.pv_rating_kw, 1e-9)[:, None],
             np.clip(index, 0.0, INDEX_LIMIT),
             np.broadcast_to(has_pv[:, None], (n, n_periods)),
+            np.log(clipped / scaling.load_mean_kw[:, None] + SMALL_LOAD),
+            roughness(np.clip(index, 0.0, INDEX_LIMIT), envelope > floor),
         ],
         axis=2,
     )
-    own[~has_pv, :, 1:] = 0.0
+    own[~has_pv, :, 1:4] = own[~has_pv, :, 5:] = 0.0
     day_light = clear > MIN_CLEAR_W
 
     def sky(ghi: FloatArray) -> FloatArray:

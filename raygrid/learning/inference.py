@@ -41,6 +41,10 @@ KIND = "forecaster"
 SUN_SHARES = (0.02, 0.1, 0.3, 0.6)
 """PV envelopes, over the rating, between which intervals are calibrated apart: the loss counts kW,
 and low sun counts for little in it."""
+CALIBRATION_STRIDE = 5
+"""Every so many steps count in a calibration; their errors are alike over prosumers."""
+RECENT_DAYS, RECALIBRATED_DAYS = 30, 5
+"""Days that `forecast_in_turn` calibrates on, and after how many again."""
 ROWS_AT_ONCE = 4096
 """Rows that run through a network at once, so that memory stays small."""
 UNITS_AT_ONCE = 32
@@ -309,6 +313,48 @@ def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster
                 ratio = np.abs(away[some]) / width[some]
                 spread[k, height] = np.quantile(ratio, LEVELS[HIGH] - LEVELS[LOW])
     return replace(forecaster, spread=spread)
+
+
+def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Forecast:
+    """Forecast days in a row, the intervals calibrated again every few days on those before.
+
+    Skies change with the season, and by how much forecasts have lately erred is known. Expected
+    values and medians are those of `Forecaster.forecast`.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Of either task.
+    data : Dataset
+        The series; only what was known before each day is looked at.
+    days : range
+        Days that are forecast.
+
+    Returns
+    -------
+    Forecast
+        Of their steps, or of the days.
+    """
+    series = forecaster.series(data)
+    step = forecaster.spec.task == "step"
+    _, earliest = windows_of(forecaster.spec)
+    parts = []
+    for first in range(days.start, days.stop, RECALIBRATED_DAYS):
+        stop = min(first + RECALIBRATED_DAYS, days.stop)
+        before = np.arange(max(first - RECENT_DAYS, 0), first)
+        if step:
+            before = np.arange(before[0] * STEPS_PER_DAY, first * STEPS_PER_DAY, CALIBRATION_STRIDE)
+        before = before[before >= earliest]
+        plain = replace(forecaster, spread=np.ones_like(forecaster.spread))
+        now = calibrate(plain, data, before)
+        at = np.arange(first, stop)
+        if step:
+            at = np.arange(first * STEPS_PER_DAY, stop * STEPS_PER_DAY)
+        parts.append(now.forecast(series, at))
+    return Forecast(
+        np.concatenate([p.expected for p in parts], axis=1),
+        np.concatenate([p.quantiles for p in parts], axis=1),
+    )
 
 
 def save_forecaster(folder: Path, forecaster: Forecaster) -> Path:

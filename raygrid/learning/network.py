@@ -42,7 +42,8 @@ DIRECT_W, DIRECT_B = "direct.w", "direct.b"
 LAST_STEPS = 8
 """Steps whose load and sky the hybrid's heads see unchanged."""
 LAST_CHANNELS = tuple(
-    (OWN + PUBLIC).index(name) for name in ("load", "pv_index", "sky_index", "forecast_index")
+    (OWN + PUBLIC).index(name)
+    for name in ("load", "load_log", "pv_index", "sky_index", "forecast_index", "roughness")
 )
 
 Arrays = Mapping[str, Any]

@@ -25,7 +25,14 @@ from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.direct import products, solve
 from raygrid.learning.features import Scaling, Series, Windows, fit_scaling, make_series
-from raygrid.learning.inference import Forecaster, by_model, calibrate, scales_of, windows_of
+from raygrid.learning.inference import (
+    CALIBRATION_STRIDE,
+    Forecaster,
+    by_model,
+    calibrate,
+    scales_of,
+    windows_of,
+)
 from raygrid.learning.network import (
     DIRECT_B,
     DIRECT_W,
@@ -451,7 +458,7 @@ def train(
         "best_validation_loss": float(np.mean(state.best_loss)),
     }
     forecaster = Forecaster(spec, state.best, scaling, data.prosumer_id, facts)
-    stride = options.validation_stride if spec.task == "step" else 1
+    stride = CALIBRATION_STRIDE if spec.task == "step" else 1
     # A month of weather is little to tell errors by: the training days before it count as well.
     known = np.concatenate([parts[0][-len(parts[1]) :], parts[1]])
     forecaster = calibrate(forecaster, data, known[::stride])

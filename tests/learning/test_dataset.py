@@ -18,6 +18,7 @@ from raygrid.learning.features import (
     later,
     make_series,
     one_step,
+    roughness,
 )
 from raygrid.learning.weather import forecast_weather, weather_of_past
 from raygrid.scenario.build import load_case
@@ -122,6 +123,17 @@ def test_the_course_of_a_forecast_stays_within_its_day() -> None:
         hourly_course(other.reshape(-1), lit.reshape(-1))[:96], course[:96]
     )
     np.testing.assert_array_equal(later(np.arange(192.0), 4)[90:97], [94, 95, 95, 95, 95, 95, 100])
+
+
+def test_roughness_is_the_root_mean_square_change_by_day() -> None:
+    index = np.tile([0.5, 0.7], (1, 12))
+    lit = np.ones((1, 24), dtype=bool)
+    found = roughness(index, lit)[0]
+    np.testing.assert_allclose(found[1:], 2.0, rtol=1e-9)
+    assert found[0] == 0.0
+    lit[0, 8:] = False
+    np.testing.assert_allclose(roughness(index, lit)[0, 8:15], 2.0)  # what the evening was like
+    assert (roughness(index, lit)[0, 16:] == 0.0).all()
 
 
 def test_scaling_looks_at_training_days_only(small_data: Dataset) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
+from raygrid.learning import inference
 from raygrid.learning.dataset import Dataset
 from raygrid.learning.features import fit_scaling, make_series, one_step
 from raygrid.learning.inference import (
     Forecaster,
     by_model,
     calibrate,
+    forecast_in_turn,
     load_forecaster,
     run_windows,
     save_forecaster,
@@ -26,7 +28,9 @@ from raygrid.learning.network import (
     ARCHITECTURES,
     DIRECT_B,
     DIRECT_W,
+    HIGH,
     LEVELS,
+    LOW,
     NetworkSpec,
     NumpyOps,
     Scales,
@@ -302,6 +306,30 @@ def test_calibrated_intervals_cover_four_fifths(small_data: Dataset, tmp_path: P
         assert ((low <= actual) & (actual <= high)).mean() == pytest.approx(0.8, abs=0.01)
     again = load_forecaster(save_forecaster(tmp_path / "weights", found), small_data)
     np.testing.assert_array_equal(again.spread, found.spread)
+
+
+@pytest.mark.parametrize("task", ["step", "day"])
+def test_intervals_in_turn_follow_what_was_known_before(
+    small_data: Dataset, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "RECENT_DAYS", 4)
+    monkeypatch.setattr(inference, "RECALIBRATED_DAYS", 2)
+    forecaster = random_forecaster(small_data, NetworkSpec(task=task, **SMALL_NET), 1)
+    days = range(20, 24)
+    found = forecast_in_turn(forecaster, small_data, days)
+    at = np.arange(20 * 96, 24 * 96) if task == "step" else np.array(days)
+    plain = forecaster.forecast(forecaster.series(small_data), at)
+    np.testing.assert_array_equal(found.expected, plain.expected)
+    load = small_data.load_kw.copy()
+    load[:, 21 * 96 :] *= 3.0
+    other = forecast_in_turn(forecaster, replace(small_data, load_kw=load), days)
+    first = slice(0, 96) if task == "step" else slice(0, 1)
+    np.testing.assert_array_equal(found.quantiles[:, first], other.quantiles[:, first])
+    width, wider = (
+        (f.quantiles[:, -1, 0, 0, HIGH] - f.quantiles[:, -1, 0, 0, LOW]).mean()
+        for f in (found, other)
+    )
+    assert width < wider
 
 
 def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:
