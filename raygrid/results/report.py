@@ -121,7 +121,7 @@ def _tiles(data: RunData) -> list[Tile]:
         tiles += [
             Tile("Welfare", f"{_digits(clearing['welfare'], 5)} {money}", "over the horizon"),
             _gap_tile(data),
-            Tile("Energy traded", f"{_digits(clearing['energy_traded_kwh'], 5)} kWh"),
+            _traded_tile(clearing["energy_traded_kwh"]),
             Tile("Import from the grid", f"{_digits(clearing['grid_import_kwh'], 5)} kWh"),
             Tile(
                 "Fullest line",
@@ -168,6 +168,12 @@ def _gap_tile(data: RunData) -> Tile:
         share = percent(abs(bound - clearing["welfare"]) / abs(bound), 2)
         return Tile(title, f"≤ {share}", "by the duality bound")
     return Tile(title, "–", "no central solve")
+
+
+def _traded_tile(energy_kwh: float | None) -> Tile:
+    if energy_kwh is None:
+        return Tile("Energy traded", "–", "no trades were matched")
+    return Tile("Energy traded", f"{_digits(energy_kwh, 5)} kWh")
 
 
 def _digits(value: float | None, digits: int = 3) -> str:

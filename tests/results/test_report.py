@@ -276,6 +276,17 @@ def test_summary_with_null_figures_still_makes_a_page(make_run):
     assert not figure_svgs(page)["welfare"]
 
 
+def test_trades_that_were_not_matched_are_not_shown_as_none(make_run):
+    path = make_run(n=5, n_buses=4)
+    data = load_run(RunReader(path))
+    matched = "".join(parse(render_report(data)).texts)
+    assert "no trades were matched" not in matched
+    summary = dict(data.summary, clearing=data.summary["clearing"] | {"energy_traded_kwh": None})
+    unmatched = "".join(parse(render_report(replace(data, summary=summary))).texts)
+    assert "no trades were matched" in unmatched
+    assert "– kWh" not in unmatched
+
+
 def test_line_use_beside_another_run(make_run):
     one, other = RunReader(make_run()), RunReader(make_run())
     data = load_run(other)

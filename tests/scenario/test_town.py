@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from actors.session import clearing_options
 from raygrid.errors import InputError
 from raygrid.grid.checks import check_network
 from raygrid.grid.limits import line_rows
@@ -15,7 +16,7 @@ from raygrid.grid.ptdf import PtdfFactor
 from raygrid.market.clearing import ClearingOptions, ClearingStatus
 from raygrid.market.session import clear, local_exchange
 from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS
-from raygrid.scenario.build import CaseDraft, draft_case, load_case
+from raygrid.scenario.build import CaseDraft, build_case, draft_case, load_case
 from raygrid.scenario.load import load_scenario
 from raygrid.scenario.town import SPUR, TRUNK
 from raygrid.scenario.variants import BATTERY_SIZED
@@ -189,6 +190,15 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         load_case("town", settings=settings, agents=agents)
+
+
+def test_as_shipped_the_market_ends_within_a_hundredth_of_a_percent_of_the_bound() -> None:
+    scenario, base_dir = load_scenario("town", settings=["network.grids=3"])
+    case, options = build_case(scenario, base_dir=base_dir), clearing_options(scenario)
+    result = clear(case, options, local_exchange(case, options))
+    assert result.status is ClearingStatus.CONVERGED
+    assert result.bound is not None
+    assert 0 <= result.bound - result.welfare <= 1e-4 * abs(result.bound)
 
 
 def test_voltage_limits_of_a_large_town_are_refused_before_anything_is_built() -> None:
