@@ -114,7 +114,7 @@ def forecaster(
     data = _dataset(loaded, base_dir, readings)
     kind = f"{way}-for-anybody" if for_anybody else way
     folder = _folder(out / data.name / f"forecaster-{task}-{kind}-{seed}")
-    options = options_for(way, seed, epochs)
+    options = options_for(way, seed, epochs, task)
     spec = NetworkSpec(task=task, embedding=0) if for_anybody else NetworkSpec(task=task)
 
     def tell(line: str) -> None:

@@ -164,12 +164,12 @@ def network_of(model: str, task: str) -> NetworkSpec:
     return NetworkSpec(architecture="cnn_transformer" if hybrid else model, task=task)
 
 
-def options_of(model: str, seed: int, epochs: int) -> TrainOptions:
+def options_of(model: str, task: str, seed: int, epochs: int) -> TrainOptions:
     """How it is trained: all alike but for the way of holding weights."""
     from raygrid.learning.training import options_for
 
     way = model.partition("_")[2] if model in HYBRIDS else "shared"
-    return options_for(way, seed, epochs)
+    return options_for(way, seed, epochs, task)
 
 
 def score_key(model: str, data: Dataset, task: str, seed: int, epochs: int) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def score_key(model: str, data: Dataset, task: str, seed: int, epochs: int) -> d
     if model in (*NAIVE, *TREES):
         return key
     network = network_of(model, task).facts()
-    return key | {"network": network, "options": asdict(options_of(model, seed, epochs))}
+    return key | {"network": network, "options": asdict(options_of(model, task, seed, epochs))}
 
 
 def run_model(
@@ -219,7 +219,7 @@ def run_model(
         return score(model, task, seed, data, scaling, trees.forecast(series, at), None, **spent)
     from raygrid.learning.training import train
 
-    spec, options = network_of(model, task), options_of(model, seed, epochs)
+    spec, options = network_of(model, task), options_of(model, task, seed, epochs)
     kept = None
     if folder is not None:
         kept = folder / f"{task}-{model}-{seed}"

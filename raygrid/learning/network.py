@@ -172,7 +172,7 @@ class NetworkSpec:
         """Channels of a step ahead that reach the hybrid's heads past the encoder."""
         if self.task == "step":
             return LAST_STEPS * len(LAST_CHANNELS) + KNOWN_CHANNELS
-        return DAY_CHANNELS
+        return 2 * DAY_CHANNELS
 
     @property
     def direct(self) -> bool:
@@ -401,9 +401,13 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
 
 
 def direct_inputs(spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
-    """What reaches the hybrid's heads past the encoder, by step ahead (M, R, H, D)."""
+    """What reaches the hybrid's heads past the encoder, by step ahead (M, R, H, D).
+
+    Of the day ahead, each step's inputs and their means over the day.
+    """
     if spec.task == "day":
-        return steps
+        mean = ops.expand(steps.mean(axis=2, keepdims=True), steps.shape)
+        return ops.concatenate([steps, mean])
     last = [steps[:, :, -LAST_STEPS:, k] for k in LAST_CHANNELS]
     return ops.concatenate([ops.concatenate(last)[:, :, None], known])
 

@@ -92,11 +92,14 @@ class TrainOptions:
     validation_stride: int = 11
 
 
-def options_for(way: str, seed: int, epochs: int) -> TrainOptions:
+def options_for(way: str, seed: int, epochs: int, task: str = "step") -> TrainOptions:
     """As many windows for all ways; weights of one prosumer need batches of more times."""
+    batches = 250 if task == "step" else 100
     if way == "shared":
-        return TrainOptions(way=way, seed=seed, epochs=epochs)
-    return TrainOptions(way=way, seed=seed, epochs=epochs, times_per_batch=16, batches_per_epoch=60)
+        return TrainOptions(way=way, seed=seed, epochs=epochs, batches_per_epoch=batches)
+    return TrainOptions(
+        way=way, seed=seed, epochs=epochs, times_per_batch=16, batches_per_epoch=batches // 4
+    )
 
 
 class Learner(Protocol):
@@ -247,7 +250,7 @@ class Trainer:
         """Times, or days, of every prosumer in a batch."""
         wanted = self.options.times_per_batch
         if self.spec.task == "day":
-            wanted = max(1, wanted // 8)
+            wanted = max(1, wanted // 2)
         return min(wanted, len(self.train))
 
     def validate(self, weights: dict[str, Any]) -> FloatArray:
