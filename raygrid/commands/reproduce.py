@@ -23,6 +23,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--forecaster-day", type=FOLDER, help="Weights in place of the scenario's.")
 @click.option("--forecaster-step", type=FOLDER, help="Likewise, one step ahead.")
 @click.option("--policy", type=FOLDER, help="Likewise, of the bidders.")
+@click.option("--rule", is_flag=True, help="Let the rule act where bidders should have learned.")
 @click.option("--scores", type=FOLDER, help="Folder of `raygrid train compare`, for Table III.")
 @click.option("--resume", type=FOLDER, help="An earlier comparison; its days are taken over.")
 @click.option(
@@ -43,6 +44,7 @@ def ai_tem(
     forecaster_day: Path | None,
     forecaster_step: Path | None,
     policy: Path | None,
+    rule: bool,
     scores: Path | None,
     resume: Path | None,
     actors: int,
@@ -77,6 +79,7 @@ def ai_tem(
         weights=Weights(forecaster_day, forecaster_step, policy),
         scores=scores,
         resume=resume,
+        rule=rule,
     )
 
     def tell(line: str) -> None:

@@ -51,10 +51,10 @@ CASES: dict[CaseName, DayCase] = {
         replace(_PLANNED, name=CaseName.BLOCKCHAIN.value, limits=False, chain=True),
         _FULL,
         replace(_FULL, name=CaseName.NO_FORECAST.value, forecast=ForecastRule.PERSISTENCE),
-        replace(_FULL, name=CaseName.NO_RL.value, stores=StoreRule.PLAN),
+        replace(_FULL, name=CaseName.NO_RL.value, stores=StoreRule.SHARE),
         replace(_FULL, name=CaseName.NO_GRID.value, penalty=False, limits=False),
         replace(_FULL, name=CaseName.NO_CHAIN.value, chain=False),
-        DayCase(CaseName.PERFECT.value, forecast=ForecastRule.PERFECT, stores=StoreRule.PLAN),
+        DayCase(CaseName.PERFECT.value, forecast=ForecastRule.PERFECT, stores=StoreRule.SHARE),
     )
 }
 """The five cases of V.D, grid-only with its batteries in use, the ablations of Table VI, and what
@@ -65,6 +65,7 @@ _STORES = {
     StoreRule.SELF_CONSUMPTION: "own surplus in, own deficit out; EVs charge on arrival",
     StoreRule.RULE: "threshold rule",
     StoreRule.PLAN: "the plan, corrected where that is cheaper than the tariff",
+    StoreRule.SHARE: "the plan, corrected likewise, for others too",
     StoreRule.POLICY: "DQN on top of the plan",
 }
 _FORECASTS = {
@@ -75,8 +76,15 @@ _FORECASTS = {
 }
 
 
-def stages_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """What each case runs, for people: columns and rows."""
+def case_of(name: CaseName, rule: bool = False) -> DayCase:
+    """A case; with `rule` the rule acts where bidders should have learned."""
+    case = CASES[name]
+    learns = case.stores is StoreRule.POLICY
+    return replace(case, stores=StoreRule.SHARE) if rule and learns else case
+
+
+def stages_table(rule: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What each case runs, for people: columns and rows; `rule` as in `case_of`."""
 
     def yes(flag: bool) -> str:
         return "yes" if flag else "–"
@@ -97,7 +105,7 @@ def stages_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             yes(case.chain),
             _imbalance(case),
         )
-        for name, case in CASES.items()
+        for name, case in ((name, case_of(name, rule)) for name in CASES)
     ]
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
-from raygrid.learning.cases import CASES, Community, Learned, stages_table, what_is_learned
+from raygrid.learning.cases import CASES, Community, Learned, case_of, stages_table, what_is_learned
 from raygrid.learning.comparison import MODELS, Scores
 from raygrid.learning.dataset import Dataset, build_dataset
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, find_forecaster
@@ -46,6 +46,7 @@ from raygrid.scenario.load import dump_resolved, load_scenario
 
 POLICY_FOLDER = "bidders"
 """Beside the scenario's forecasters."""
+RULE_NOTE = "No bidders were trained: in every case with RL the rule acts in their place."
 CHECKPOINT = "checkpoint"
 """Folder of a comparison that holds each case's days as they are done."""
 
@@ -83,6 +84,8 @@ class CasesOptions:
         Folder of `raygrid train compare`, for Table III.
     resume : Path or None
         Folder of an earlier comparison, whose days are not played again.
+    rule : bool
+        Whether the rule acts where bidders should have learned.
     """
 
     out: Path
@@ -94,6 +97,7 @@ class CasesOptions:
     weights: Weights = Weights()
     scores: Path | None = None
     resume: Path | None = None
+    rule: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Errand:
 
     Attributes
     ----------
-    scenario, settings, weights
+    scenario, settings, weights, rule
         As in `CasesOptions`.
     case : CaseName
         The case.
@@ -122,6 +126,7 @@ class Errand:
     n_days: int
     begin: int
     energy_kwh: FloatArray | None
+    rule: bool = False
 
 
 Played = tuple[CaseDay, FloatArray]
@@ -142,7 +147,7 @@ def play(errand: Errand) -> Iterator[Played]:
         errand.scenario, errand.settings, errand.weights, errand.first, errand.n_days
     )
     days = community.days[errand.begin :]
-    yield from community.play(CASES[errand.case], days, errand.energy_kwh)
+    yield from community.play(case_of(errand.case, errand.rule), days, errand.energy_kwh)
 
 
 @lru_cache(maxsize=1)
@@ -239,7 +244,7 @@ def compare_cases(
     community = open_community(options.scenario, options.settings, options.weights, first, n_days)
     for name in options.cases:
         if name in CASES:
-            community.check(CASES[name])
+            community.check(case_of(name, options.rule))
     resolved = dump_resolved(scenario, base_dir)
     facts = {
         "reproduction": "ai-tem",
@@ -249,10 +254,10 @@ def compare_cases(
         "days": list(range(first, first + n_days)),
         "cases": [str(case) for case in options.cases],
         "weights": community.learned.digests,
-        "notes": list(scenario.notes),
+        "notes": [*scenario.notes, *([RULE_NOTE] if options.rule else [])],
     }
     with FolderWriter(options.out, f"{scenario.name}-cases", facts) as folder:
-        keep = _Keep(folder.path / CHECKPOINT, options.resume, resolved, community)
+        keep = _Keep(folder.path / CHECKPOINT, options, resolved, community)
         errands = []
         for name in options.cases:
             if name is CaseName.FORESIGHT:
@@ -262,7 +267,7 @@ def compare_cases(
                 errands.append(
                     Errand(
                         options.scenario, options.settings, options.weights, name, first, n_days,
-                        len(done.days), done.energy_kwh,
+                        len(done.days), done.energy_kwh, options.rule,
                     )
                 )  # fmt: skip
             else:
@@ -280,7 +285,11 @@ def compare_cases(
             rows, bound = keep.foresight(n_days)
             days += rows
         done_all = Reproduction(
-            tuple(days), bound, table_three(options.scores), stages_table(), scenario.currency
+            tuple(days),
+            bound,
+            table_three(options.scores),
+            stages_table(options.rule),
+            scenario.currency,
         )
         for name, table in (
             ("case_days", case_days_table(done_all.days)),
@@ -290,7 +299,9 @@ def compare_cases(
             _write_table(folder, name, table)
         folder.write_text("scenario.resolved.yaml", resolved)
         folder.write_text("figure7.svg", figure7(done_all))
-        folder.write_text("tables.md", markdown(done_all, options.command))
+        folder.write_text(
+            "tables.md", markdown(done_all, options.command, RULE_NOTE if options.rule else "")
+        )
         folder.finish(
             RunStatus.OK,
             {"total": perf_counter() - started},
@@ -375,8 +386,9 @@ class _Keep:
     """Days of all cases as they are done, and what an earlier comparison kept."""
 
     def __init__(
-        self, folder: Path, earlier: Path | None, resolved: str, community: Community
+        self, folder: Path, options: CasesOptions, resolved: str, community: Community
     ) -> None:
+        earlier, self._rule = options.resume, options.rule
         self._folder, self._earlier = folder, earlier
         self._resolved, self._community = resolved, community
         self.cases: dict[CaseName, _Case] = {}
@@ -435,7 +447,8 @@ class _Keep:
 
     def _key(self, name: CaseName) -> str:
         """The same only where the days would be."""
-        case, learned = CASES.get(name), self._community.learned
+        case = case_of(name, self._rule) if name in CASES else None
+        learned = self._community.learned
         parts: list[Any] = [self._resolved, repr(case), int(self._community.days[0])]
         if case is None:
             parts.append(len(self._community.days))

@@ -12,7 +12,7 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.learning.market_day import DayAheadPlan
 from raygrid.market.auction_kernels import BUYER, ENERGY, FEE, PRICE, SELLER
 from raygrid.market.intraday import IntradayMarket, Outcome
-from raygrid.market.rule import plan_action
+from raygrid.market.rule import plan_action, sharing_action
 from raygrid.market.trades import MICRO, Trades, micro_value
 
 
@@ -31,14 +31,19 @@ class PlanFollower:
     ----------
     market : IntradayMarket
         The market that it acts in.
+    shares : bool
+        Whether batteries also take and give for others (`sharing_action`).
     """
 
-    def __init__(self, market: IntradayMarket) -> None:
-        self.market = market
+    def __init__(self, market: IntradayMarket, *, shares: bool = False) -> None:
+        self.market, self.shares = market, shares
 
     def act(self, last: Outcome | None = None) -> IntArray:
         """Actions (E, N) of the next period."""
-        return plan_action(self.market.outlook)
+        view, rule = self.market.outlook, self.market.feed.correction
+        if not self.shares or rule is None:
+            return plan_action(view)
+        return sharing_action(view, rule.takes[view.period], rule.gives[view.period])
 
 
 @dataclass(frozen=True)

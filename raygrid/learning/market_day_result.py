@@ -59,6 +59,8 @@ class StoreRule(StrEnum):
     """Take what their owner's meter would feed in, give what it would draw."""
     PLAN = "plan"
     """Follow the day-ahead plan, corrected by `DayAheadPlan.correction`."""
+    SHARE = "share"
+    """The same, and take and give for others beyond it: `raygrid.market.rule.sharing_action`."""
     RULE = "rule"
     """`raygrid.market.rule.rule_action`."""
     POLICY = "policy"
@@ -104,7 +106,7 @@ class DayCase:
         wrong = ""
         if self.day_ahead and not self.peers:
             wrong = "a day-ahead market, but no peers to trade with"
-        if self.stores is StoreRule.PLAN and not self.day_ahead:
+        if self.stores in (StoreRule.PLAN, StoreRule.SHARE) and not self.day_ahead:
             wrong = "stores that follow a plan, but no day-ahead market that makes one"
         if self.day_ahead and self.stores in (StoreRule.IDLE, StoreRule.SELF_CONSUMPTION):
             wrong = f"a day-ahead market plans the stores, but they are {self.stores}"
@@ -316,7 +318,8 @@ class MarketDays:
         started = perf_counter()
         plan = self.plan(day, energy_kwh) if self.case.day_ahead else None
         planned = perf_counter()
-        bidder: Acts = self.bidder or PlanFollower(market)
+        shares = self.case.stores is StoreRule.SHARE
+        bidder: Acts = self.bidder or PlanFollower(market, shares=shares)
         if self.bidder is not None:
             self.bidder.fallbacks = 0
         begin_kwh = start_energy(feed, market.units, day * feed.day_periods, energy_kwh)

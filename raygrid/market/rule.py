@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
-from raygrid.market.actions import Action
+from raygrid.arrays import BoolArray, FloatArray, IntArray
+from raygrid.market.actions import LEAST_KW, Action
 from raygrid.market.intraday import Outlook
-from raygrid.market.units import Feed
+from raygrid.market.units import Feed, Slot
+
+LEAST_SHARED_KW = 0.05
+"""Room or stock of a battery below this is not offered to others [kW]."""
 
 
 def dear(feed: Feed, share: float = 0.5) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -67,9 +70,36 @@ def plan_action(outlook: Outlook) -> IntArray:
     return np.where(mask[..., Action.SELL], Action.SELL, chosen).astype(np.int64)
 
 
+def sharing_action(outlook: Outlook, takes: BoolArray, gives: BoolArray) -> IntArray:
+    """Actions (E, N) of who follows its plan and lends its battery to the community beyond it.
+
+    As `plan_action`, but where all forecasts together leave a surplus, batteries whose stored
+    energy is worth more than the export price bid for it with the room that they have; where they
+    lack, those whose energy is worth less than the import price offer it. Who has to sell, or to
+    buy, for itself does that, and EVs that could be drained do not discharge.
+
+    Parameters
+    ----------
+    outlook : Outlook
+        What prosumers know.
+    takes, gives : (E, N) bool
+        For whom charging and discharging is cheaper than the tariff
+        (`raygrid.market.units.Correction`).
+    """
+    chosen, stores, mask = plan_action(outlook), outlook.stores, outlook.mask
+    room = (stores.plan_kw - stores.least_kw)[..., Slot.BATTERY] > LEAST_SHARED_KW
+    stock = (stores.most_kw - stores.plan_kw)[..., Slot.BATTERY] > LEAST_SHARED_KW
+    drains_ev = (stores.most_kw - stores.plan_kw)[..., Slot.EV] > LEAST_KW
+    left = outlook.surplus_kw
+    together = left.sum(axis=-1, keepdims=True)
+    charge = (together > 0) & takes & room & (left <= LEAST_KW) & mask[..., Action.CHARGE]
+    discharge = (together < 0) & gives & stock & ~drains_ev & (left >= -LEAST_KW)
+    discharge &= mask[..., Action.DISCHARGE]
+    chosen = np.where(charge, Action.CHARGE, chosen)
+    return np.where(discharge, Action.DISCHARGE, chosen).astype(np.int64)
+
+
 def _has_slack(outlook: Outlook) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """(E, N): whose EV, beside shiftable load, can still take power."""
-    from raygrid.market.units import Slot
-
     stores: FloatArray = outlook.stores.plan_kw - outlook.stores.least_kw
     return np.asarray(stores[..., Slot.EV] > 0)

@@ -236,14 +236,15 @@ def sections(done: Reproduction) -> list[tuple[str, Table]]:
     return [(title, table) for title, table in found if table[1]]
 
 
-def markdown(done: Reproduction, command: str) -> str:
-    """All tables in one Markdown page."""
+def markdown(done: Reproduction, command: str, note: str = "") -> str:
+    """All tables in one Markdown page; the note is what a reader must know first."""
     parts = [
         "# AI-TEM's tables, printed and ours",
         f"Made by `{command}`. Each cell is the mean ± deviation over days; `printed` is the "
         "paper's. Cost, import and peak are in percent of grid-only with idle batteries on the "
         "same day. What the columns mean, and why ours differ: docs/ai-tem.md.",
     ]
+    parts += [f"**{note}**"] if note else []
     for title, table in sections(done):
         parts += [f"## {title}", markdown_table(*table)]
     if done.bound is not None:

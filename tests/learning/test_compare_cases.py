@@ -178,6 +178,15 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path) -> None:
     assert named_cases(["ai_tem"]) == (CaseName.FULL,)
 
 
+def test_the_rule_can_stand_for_bidders(tmp_path: Path) -> None:
+    by_rule = options(tmp_path, cases=(CaseName.NO_FORECAST,), days=1, rule=True)
+    done, path = compare_cases(by_rule)
+    assert [row.case for row in done.days] == ["no_forecast"]
+    assert "**No bidders were trained" in (path / "tables.md").read_text()
+    assert "DQN" not in str(stages_table(rule=True))
+    assert "DQN" in str(stages_table())
+
+
 def test_the_stages_table_has_every_case() -> None:
     columns, rows = stages_table()
     assert len(rows) == len(CASES) == len(CaseName) - 1
