@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.cluster import ClusterResources
 from actors.errors import own_errors
 from actors.feeder import FeederData
 from actors.feeders import Feeders, hire, lost_round, near
+from actors.hiring import MAX_RESTARTS, Handle, await_ready, hire_host, hire_operator
 from actors.log import RoundLog
-from actors.operator import NetworkOperatorActor, OperatorData
+from actors.operator import OperatorData
 from actors.placement import Placement
-from actors.prosumer import HostData, ProsumerActor, Pulse
+from actors.prosumer import HostData, Pulse
 from actors.roll import call_roll
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import EndedShortError
@@ -21,7 +22,8 @@ from raygrid.grid.limits import empty_rows
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
 from raygrid.market.division import Division
-from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
+from raygrid.market.messages import Aggregate, FinalMessage, HostSummary, RoundOutcome
+from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.survey import Survey, joined
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
@@ -32,13 +34,6 @@ REVIVE_TIMEOUT_S = 30.0
 """Longest wait for a dead actor's successor."""
 REPLACE_AFTER_S = 10.0
 """Wait for Ray to start an actor anew elsewhere, where its machine is gone and CPUs are free."""
-SPREAD = "SPREAD"
-"""Ray's strategy that fills all machines evenly."""
-MAX_RESTARTS = 4
-"""How often Ray starts a dead actor's process anew."""
-
-Handle = Any
-"""A Ray actor handle; Ray gives them no static type."""
 
 
 @dataclass(frozen=True)
@@ -92,39 +87,25 @@ class Crew:
         timeout_s: float = SCHEDULE_TIMEOUT_S,
         before_load: Callable[[], None] | None = None,
     ) -> None:
-        import ray
 
         self.placement = placement
         self.on_one_node = len(resources.nodes) == 1
-        self.hosts = [self._hire_host(placement.num_cpus) for _ in placement.seats]
+        self.hosts = [hire_host(placement.threads, placement.num_cpus) for _ in placement.seats]
         self.feeders: list[Handle] = []
-        self.operator = self._hire_operator()
+        self.operator = hire_operator()
         self._divided: Feeders | None = None
         self._opening: _Opening | None = None
         try:
-            self._await_ready(resources, timeout_s)
+            await_ready(self.members, placement, resources, timeout_s)
             if before_load is not None:
                 before_load()
-            self.case = case if isinstance(case, Case) else self._surveyed(case)
-            self._host_data = [ray.put(data) for data in self._parts()]
-            self._operator_data = ray.put(
-                OperatorData(
-                    self.case.rows,
-                    empty_rows(self.case.network, self.case.n_periods),
-                    self.case.network.n_buses,
-                    self.case.n_periods,
-                )
-            )
-            self._feeder_data = ray.put(FeederData(self.case.rows))
+            self._charge: list[Any] = [None] * len(self.hosts)
+            self._hand_out(case if isinstance(case, Case) else self._surveyed(case, self._charge))
             if placement.feeders and isinstance(self.case.rows, TreeRows):
                 homes = [pulse.node_id for pulse in self.take_pulses()[: len(self.hosts)]]
                 nodes = near(homes, placement.feeders)
                 self.feeders = [hire(node, MAX_RESTARTS) for node in nodes]
-            # What the operator compiles feeder operators then find on disk.
-            loading = [self.operator.load.remote(self._operator_data)]
-            loading += _load(self.hosts, self._host_data)
-            ray.get(loading)
-            ray.get(_load(self.feeders, [self._feeder_data] * len(self.feeders)))
+            self._load_all()
             self.pulses = self.take_pulses()
         except BaseException:
             self.dismiss()
@@ -136,12 +117,12 @@ class Crew:
         return [*self.hosts, *self.feeders, self.operator]
 
     @property
-    def _data(self) -> list[Any]:
+    def _data(self) -> list[tuple[Any, ...]]:
         """What each member loads."""
         return [
-            *self._host_data,
-            *(self._feeder_data for _ in self.feeders),
-            self._operator_data,
+            *zip(self._host_data, self._charge, strict=True),
+            *((self._feeder_data,) for _ in self.feeders),
+            (self._operator_data,),
         ]
 
     @property
@@ -155,17 +136,71 @@ class Crew:
         assert self._opening is not None
         return [summary.buses for summary in self._opening.summaries]
 
-    def _surveyed(self, draft: CaseDraft) -> Case:
+    def _surveyed(self, draft: CaseDraft, charge: Sequence[Any]) -> Case:
         """The case of a draft, surveyed by the hosts, which keep what they built."""
         import ray
 
         asked = [
-            host.survey.remote(draft.recipe(seat.start, seat.stop))
-            for host, seat in zip(self.hosts, self.placement.seats, strict=True)
+            host.survey.remote(draft.recipe(seat.start, seat.stop), own)
+            for host, seat, own in zip(self.hosts, self.placement.seats, charge, strict=True)
         ]
         with own_errors():
             surveys: list[Survey] = ray.get(asked)
         return draft.case(joined(surveys))
+
+    def begin_day(
+        self, draft: CaseDraft, messages: Sequence[FinalMessage], everything_here: bool
+    ) -> None:
+        """Take up another market day, which begins with the charge that the last one leaves.
+
+        Charges stay in Ray's object store, from which hosts and their successors get them. The
+        actors load the day when its clearing starts.
+
+        Parameters
+        ----------
+        draft : CaseDraft
+            Of the new day, from `draft_another_day`.
+        messages : sequence of FinalMessage
+            Of the last day's final schedule, in host order.
+        everything_here : bool
+            Whether the new case is to know everybody's charge, as a small one can.
+        """
+        import ray
+
+        charge = [h.end_day.remote(m) for h, m in zip(self.hosts, messages, strict=True)]
+        case = self._surveyed(draft, charge)
+        known = Charge.joined(ray.get(charge)) if everything_here else None
+        self._charge = charge
+        self._hand_out(case)
+        self.case = replace(case, community=CarriedCommunity(case.community, known))
+        self._is_loaded = False
+
+    def _hand_out(self, case: Case) -> None:
+        """Lay out what the actors of a case load."""
+        import ray
+
+        self.case = case
+        self._host_data = [ray.put(data) for data in self._parts()]
+        self._operator_data = ray.put(
+            OperatorData(
+                case.rows,
+                empty_rows(case.network, case.n_periods),
+                case.network.n_buses,
+                case.n_periods,
+            )
+        )
+        self._feeder_data = ray.put(FeederData(case.rows))
+
+    def _load_all(self) -> None:
+        """Let all actors load the case."""
+        import ray
+
+        data = self._data
+        first = len(self.hosts)
+        # What the operator compiles feeder operators then find on disk.
+        ray.get(_load(self.members[-1:], data[-1:]) + _load(self.hosts, data[:first]))
+        ray.get(_load(self.feeders, data[first:-1]))
+        self._is_loaded = True
 
     def _parts(self) -> Iterator[HostData]:
         """What each host gets."""
@@ -209,6 +244,8 @@ class Crew:
         """
         import ray
 
+        if not self._is_loaded:
+            self._load_all()
         alpha = options.relaxation
         if warm is None or self._opening is None:
             begun = [host.start.remote(alpha, initial_pi_kw) for host in self.hosts]
@@ -286,7 +323,7 @@ class Crew:
         )
         hosts = [k for k in restarted if k < len(self.hosts)]
         for k in restarted:
-            ray.get(self.members[k].load.remote(self._data[k]))
+            ray.get(self.members[k].load.remote(*self._data[k]))
         if log is not None and self._divided is not None:
             log.add(self._lost_round(restarted, log.opening))
         if log is not None:
@@ -417,43 +454,11 @@ class Crew:
         where = NodeAffinitySchedulingStrategy(node, soft=True)
         feeder = k - len(self.hosts)
         if feeder < 0:
-            self.hosts[k] = self._hire_host(0, where)
+            self.hosts[k] = hire_host(self.placement.threads, 0, where)
         elif feeder < len(self.feeders):
             self.feeders[feeder] = hire(node, MAX_RESTARTS)
         else:
-            self.operator = self._hire_operator(where)
-
-    def _hire_host(self, num_cpus: int, where: Any = SPREAD) -> Handle:
-        import ray
-
-        host_class: Any = ray.remote(ProsumerActor)
-        options = {"scheduling_strategy": where, "max_restarts": MAX_RESTARTS}
-        return host_class.options(num_cpus=num_cpus, **options).remote(self.placement.threads)
-
-    def _hire_operator(self, where: Any = SPREAD) -> Handle:
-        import ray
-
-        operator_class: Any = ray.remote(NetworkOperatorActor)
-        options = {"scheduling_strategy": where, "max_restarts": MAX_RESTARTS}
-        return operator_class.options(num_cpus=0, **options).remote()
-
-    def _await_ready(self, resources: ClusterResources, timeout_s: float) -> None:
-        """Wait for the processes, as long as some become ready."""
-        import ray
-
-        waiting: list[Any] = [member.ping.remote() for member in self.members]
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s)
-            ray.get(ready)
-            if not ready:
-                free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-                raise EndedShortError(
-                    f"{len(waiting)} of {len(self.members)} actors were not scheduled within "
-                    f"{timeout_s:.0f} s: {self.placement.describe()}; the cluster has "
-                    f"{resources.cpus} CPUs on {len(resources.nodes)} node(s), "
-                    f"{free.get('CPU', 0):g} of them free; wait, ask for fewer --actors, "
-                    "or use a larger cluster"
-                )
+            self.operator = hire_operator(where)
 
 
 def _ask(members: Sequence[Handle], method: str, *arguments: Any) -> list[Any]:
@@ -464,8 +469,8 @@ def _ask(members: Sequence[Handle], method: str, *arguments: Any) -> list[Any]:
     return answers
 
 
-def _load(members: Sequence[Handle], data: Sequence[Any]) -> list[Any]:
-    return [member.load.remote(own) for member, own in zip(members, data, strict=True)]
+def _load(members: Sequence[Handle], data: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [member.load.remote(*own) for member, own in zip(members, data, strict=True)]
 
 
 def _there(pulse: Pulse | None) -> Pulse:

@@ -16,6 +16,7 @@ from actors.cluster import ClusterResources
 from actors.crew import Crew
 from actors.exchange import RayExchange
 from actors.failure import FailurePolicy
+from actors.host_tables import TablePlace
 from actors.metrics import ClearingMetrics
 from actors.parts import PART_ROWS
 from actors.placement import Placement, PlacementPolicy, plan_feeders, plan_placement
@@ -95,6 +96,8 @@ class RayMarket:
     ----------
     case : Case
         The market.
+    day : int
+        Which of the days in a row it is, from 0.
     start_s : float
         Time until the actors were ready [s].
     """
@@ -110,6 +113,7 @@ class RayMarket:
         self.placement = placement
         self._crew = Crew(case, placement, resources, before_load=before_load)
         self.case = self._crew.case
+        self.day = 0
         self._exchange: RayExchange | None = None
         self._last: ClearingResult | None = None
         self._metrics = ClearingMetrics(self.case.name)
@@ -247,23 +251,56 @@ class RayMarket:
         back[order] = np.arange(len(order))
         return Dispatch.joined(parts).take(back)
 
+    def begin_day(self, draft: CaseDraft, day: int) -> None:
+        """Take up another market day with the same actors, where the last clearing left off.
+
+        Batteries and EVs begin with the charge that the last final schedule leaves them; the
+        day is cleared as if it were the first one, from the tariff on.
+
+        Parameters
+        ----------
+        draft : CaseDraft
+            Of the new day, from `raygrid.scenario.build.draft_another_day`.
+        day : int
+            Which of the days in a row, from 0.
+
+        Raises
+        ------
+        RuntimeError
+            The last clearing has no final schedule.
+        InputError
+            No market could clear the new day.
+        """
+        is_small = len(draft.community) <= MAX_MATCHED_PROSUMERS
+        self._finished().with_hosts(
+            lambda _, messages: self._crew.begin_day(draft, messages, is_small)
+        )
+        self.case, self.day, self._last = self._crew.case, day, None
+
+    @property
+    def _place(self) -> TablePlace:
+        network = self.case.network
+        return TablePlace(
+            network.bus_id, network.slack, self.day, self.case.n_periods, self.case.stores > 0
+        )
+
     def write_population(self, folders: Mapping[str, Path]) -> dict[str, list[PartRecord]]:
         """Let every host write its rows of the tables that describe prosumers.
 
         Parameters
         ----------
         folders : mapping of str to Path
-            `RunWriter.part_folder` of each table, on storage that every node shares.
+            Folder of each table, on storage that every node shares.
 
         Returns
         -------
         dict of str to list of PartRecord
-            For `RunWriter.add_parts`.
+            What was written of each.
         """
-        written = self._crew.ask_hosts("write_population", folders, self.case.network.bus_id)
+        written = self._crew.ask_hosts("write_population", folders, self._place)
         return {name: [record for parts in written for record in parts[name]] for name in folders}
 
-    def write_schedule(self, folder: Path, first_period: int = 0) -> list[PartRecord]:
+    def write_schedule(self, folder: Path) -> list[PartRecord]:
         """Write `schedule.parquet` as parts, the grid connection included.
 
         Small schedules are fetched and written here; of large ones every host writes its own.
@@ -271,42 +308,35 @@ class RayMarket:
         Parameters
         ----------
         folder : Path
-            `RunWriter.part_folder("schedule")`, on storage that every node shares.
-        first_period : int
-            Global index of the first period.
+            The table's folder, on storage that every node shares.
 
         Returns
         -------
         list of PartRecord
-            For `RunWriter.add_parts`.
+            What was written.
 
         Raises
         ------
         RuntimeError
             The last clearing has no final schedule.
         """
-        network = self.case.network
-        exchange = self._finished()
+        exchange, place = self._finished(), self._place
         if len(self.case.community) * self.case.n_periods > PART_ROWS:
-            with_stores = self.case.stores > 0
-            written = exchange.ask_hosts(
-                "write_schedule", folder, network.bus_id, first_period, with_stores
-            )
+            written = exchange.ask_hosts("write_schedule", folder, place)
             return [record for records in written for record in records]
         from raygrid.results.frames import grid_schedule_table, schedule_table
         from raygrid.results.store import write_part
 
-        population, with_stores = self.case.population, self.case.stores > 0
-        dispatch = self.dispatch()
-        tables = [schedule_table(population, network.bus_id, dispatch, first_period, with_stores)]
+        first, with_stores = place.first_period, place.with_stores
+        population, dispatch = self.case.population, self.dispatch()
+        tables = [schedule_table(population, place.bus_id, dispatch, first, with_stores)]
         if self.case.grid is not None:
-            slack = int(network.bus_id[network.slack])
             grid_kw = exchange.grid_kw()
-            tables.append(grid_schedule_table(grid_kw, slack, first_period, with_stores))
+            tables.append(grid_schedule_table(grid_kw, place.slack_bus, first, with_stores))
         return [write_part(folder, "schedule", k, table) for k, table in enumerate(tables)]
 
     def write_trades(
-        self, folder: Path, result: ClearingResult, section: Market
+        self, folder: Path, result: ClearingResult, section: Market, first_id: int = 0
     ) -> tuple[list[PartRecord], TradeTotals]:
         """Let the hosts match the trades of the final schedule and write them as parts.
 
@@ -320,6 +350,8 @@ class RayMarket:
             The last clearing's.
         section : Market
             How to price, and the minimum trade size.
+        first_id : int
+            Id of the first trade.
         """
         locational = section.settlement_price == "locational"
         prices = TradePrices(
@@ -327,7 +359,14 @@ class RayMarket:
         )
         return self._finished().with_hosts(
             lambda hosts, messages: match_in_hosts(
-                hosts, messages, self.case.network, section.minimum_trade_wh, prices, folder
+                hosts,
+                messages,
+                self.case.network,
+                section.minimum_trade_wh,
+                prices,
+                folder,
+                first_id,
+                self._place.first_period,
             )
         )
 

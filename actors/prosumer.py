@@ -16,7 +16,6 @@ import numpy as np
 
 from actors.errors import LostStateError
 from actors.link import DoorAddress, Link, LinkError
-from actors.parts import PartWriter
 from actors.stages import Stage, StageClock
 from actors.wire import decode_prices, encode_sums
 from raygrid.arrays import FloatArray, IntArray
@@ -31,6 +30,7 @@ from raygrid.market.messages import (
     HostSummary,
     PriceMessage,
 )
+from raygrid.prosumer.carried import Charge
 from raygrid.prosumer.community import Recipe
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.population import (
@@ -44,6 +44,7 @@ from raygrid.prosumer.size import with_weights
 from raygrid.prosumer.survey import Survey, SurveyedRecipe
 
 if TYPE_CHECKING:
+    from actors.host_tables import TablePlace
     from actors.trading import HostBook
     from raygrid.results.store import PartRecord
 
@@ -155,26 +156,30 @@ class ProsumerActor:
         """Show that the process lives, and which incarnation it is."""
         return replace(take_pulse(self._incarnation), node_id=node_id())
 
-    def survey(self, recipe: SurveyedRecipe) -> Survey:
+    def survey(self, recipe: SurveyedRecipe, charge: Charge | None = None) -> Survey:
         """Build this host's part of a case that nobody has surveyed, and survey it.
 
         Parameters
         ----------
         recipe : SurveyedRecipe
             The part that `load` asks for next.
+        charge : Charge, optional
+            What the day before left it.
         """
-        self._surveyed = recipe.prosumers.build()
+        self._surveyed = _built(recipe.prosumers, charge)
         return recipe.survey(self._surveyed)
 
-    def load(self, data: HostData) -> None:
+    def load(self, data: HostData, charge: Charge | None = None) -> None:
         """Take over a part of a case and load the compiled kernels with one small step.
 
         Parameters
         ----------
         data : HostData
             The part; profiles of prosumers that are sent stay in the object store, read-only.
+        charge : Charge, optional
+            What the day before left it.
         """
-        built = data.prosumers.build() if self._surveyed is None else self._surveyed
+        built = _built(data.prosumers, charge) if self._surveyed is None else self._surveyed
         self._surveyed = None
         # Compiled code is made per array type, and read-only is a type of its own: the small
         # arrays are copied, so that every placement runs the same machine code.
@@ -366,80 +371,28 @@ class ProsumerActor:
             raise LostStateError("no trades are being matched")
         return getattr(self._book, method)(*arguments)
 
+    def end_day(self, message: FinalMessage) -> Charge:
+        """The energy that the final schedule leaves in this host's batteries and stores."""
+        return Charge.joined(Charge.at_end(d) for _, _, d in self.block.final_chunks(message))
+
     def write_schedule(
-        self,
-        message: FinalMessage,
-        folder: Path,
-        bus_id: IntArray,
-        first_period: int = 0,
-        with_stores: bool = False,
+        self, message: FinalMessage, folder: Path, place: TablePlace
     ) -> list[PartRecord]:
-        """Write this host's rows of `schedule.parquet` as parts.
+        """Write this host's rows of `schedule.parquet`; see `actors.host_tables`."""
+        from actors.host_tables import write_schedule
 
-        Parameters
-        ----------
-        message : FinalMessage
-            How the operator moved this host's buses.
-        folder : Path
-            The table's folder, on storage that the driver sees as well.
-        bus_id : (B,) int64
-            Bus numbers as tables show them.
-        first_period : int
-            Global index of the first period.
-        with_stores : bool
-            As for `raygrid.results.frames.schedule_table`.
-
-        Returns
-        -------
-        list of PartRecord
-            What was written; writing again replaces it.
-        """
-        from raygrid.results.frames import grid_schedule_table, schedule_table
-
-        block = self.block
-        writer = PartWriter(folder, "schedule", block.host)
-        grid_kw = block.final_grid_kw(message)
-        if grid_kw is not None and self._data is not None:
-            slack_bus = int(bus_id[self._data.slack])
-            writer.add(grid_schedule_table(grid_kw, slack_bus, first_period, with_stores))
-        for start, stop, dispatch in block.final_chunks(message):
-            rows = block.population.rows(start, stop)
-            writer.add(schedule_table(rows, bus_id, dispatch, first_period, with_stores))
-        return writer.flush()
+        return write_schedule(self.block, message, folder, place)
 
     def write_population(
-        self, folders: Mapping[str, Path], bus_id: IntArray
+        self, folders: Mapping[str, Path], place: TablePlace
     ) -> dict[str, list[PartRecord]]:
-        """Write this host's rows of the tables that describe prosumers, as parts.
-
-        Parameters
-        ----------
-        folders : mapping of str to Path
-            Folder of each of `prosumers`, `profiles` and, if wanted, `stores`, on storage that
-            the driver sees as well.
-        bus_id : (B,) int64
-            Bus numbers as tables show them.
-
-        Returns
-        -------
-        dict of str to list of PartRecord
-            What was written of each; writing again replaces it.
-        """
-        from raygrid.scenario.store_tables import store_rows
-        from raygrid.scenario.tables import grid_row, profile_rows, unit_rows
+        """Write this host's rows of the tables of prosumers; see `actors.host_tables`."""
+        from actors.host_tables import write_population
 
         data = self._data
         if data is None or self._prosumers is None:
             raise LostStateError("no prosumers loaded")
-        parts = {name: PartWriter(path, name, data.host) for name, path in folders.items()}
-        if data.grid is not None:
-            parts["prosumers"].add(grid_row(data.grid, int(bus_id[data.slack])))
-        for rows in self._prosumers.blocks():
-            parts["prosumers"].add(unit_rows(rows, bus_id))
-            parts["profiles"].add(profile_rows(rows))
-            if "stores" in parts and len(rows.stores):
-                parts["stores"].add(store_rows(rows))
-        return {name: writer.flush() for name, writer in parts.items()}
+        return write_population(data.host, self._prosumers, data.grid, folders, place)
 
     @property
     def block(self) -> ProsumerBlock:
@@ -468,6 +421,11 @@ class ProsumerActor:
             np.array(initial_pi_kw, dtype=np.float64),
             self._threads,
         )
+
+
+def _built(recipe: Recipe, charge: Charge | None) -> Prosumers:
+    built = recipe.build()
+    return built if charge is None else charge.put_into(built)
 
 
 @contextmanager

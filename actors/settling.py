@@ -20,6 +20,7 @@ from raygrid.scenario.settlement import NONE, Settlement, check_chain
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raygrid.results.day_tables import DayTables
     from raygrid.settlement.delivery import Delivery
     from raygrid.settlement.desk import SettledRun, SettlementOrder
     from raygrid.settlement.intake import IntakePolicy
@@ -244,6 +245,55 @@ class Settling:
                 raise _for_good(error) from error
         self._opened = self._actor.open.remote(self._order)
         self._due = list(self._days)
+
+
+class SettledDays:
+    """What a run hands to its settlement day by day; the cleared market stands in any case.
+
+    Parameters
+    ----------
+    settling : Settling
+        Settles a day while the next one is cleared.
+    registry : Registry
+        Who takes part.
+    tables : DayTables
+        Where each day's schedule and trades are stored.
+    """
+
+    def __init__(self, settling: Settling, registry: Registry, tables: DayTables) -> None:
+        self._settling = settling
+        self._registry = registry
+        self._tables = tables
+        self._offered = 0
+        self._trouble = ""
+
+    def offer(self, day: int) -> None:
+        """Hand over the trades of a day, as they are stored."""
+        from raygrid.settlement.delivery import DELIVERED, delivery_of
+
+        self._offered += 1
+        if self._trouble:
+            return
+        schedule = self._tables.read("schedule", day, DELIVERED)
+        delivery = delivery_of(schedule, self._tables.read("trades", day), self._registry)
+        try:
+            self._settling.offer(delivery)
+        except EndedShortError as error:
+            self._trouble = str(error)
+
+    def finish(self) -> SettledRun | None:
+        """Wait for the end; None where nothing was handed over."""
+        from raygrid.settlement.desk import unsettled_run
+
+        if not self._offered:
+            return None
+        trades = self._tables.read("trades")
+        if not self._trouble:
+            try:
+                return self._settling.finish(trades)
+            except EndedShortError as error:
+                self._trouble = str(error)
+        return unsettled_run(self._settling.chain, trades, self._trouble)
 
 
 def _for_good(error: Exception) -> EndedShortError:

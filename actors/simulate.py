@@ -1,64 +1,52 @@
-"""A market day from scenario to run folder: what `raygrid simulate` does."""
+"""Market days in a row, from scenario to run folder: what `raygrid simulate` does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from actors.checkpoint import CheckpointWriter, interrupted_run, scenario_digest
+from actors.checkpoint import CheckpointWriter, interrupted_run
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
+from actors.market_day import MarketDay, Run, new_checkpoint
 from actors.placement import PlacementPolicy
 from actors.preflight import check_shared
 from actors.prosumer import take_pulse
-from actors.session import Session, clearing_options
-from actors.settling import Settling, chain_of_run, participants_of, settlement_order
-from raygrid.errors import EndedShortError, InputError, RaygridError
-from raygrid.grid.ptdf import ptdf
-from raygrid.market.clearing import (
-    ClearingResult,
-    ClearingStatus,
+from actors.session import Session
+from actors.settling import (
+    SettledDays,
+    Settling,
+    chain_of_run,
+    participants_of,
+    settlement_order,
 )
-from raygrid.market.marketplace import (
-    MAX_MATCHED_PROSUMERS,
-    MatchedMarket,
-    TradeTotals,
-    match_trades,
-    unmatched,
-)
+from raygrid.errors import InputError, RaygridError
+from raygrid.market.clearing import ClearingResult, ClearingStatus
+from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS
 from raygrid.market.messages import RoundOutcome
-from raygrid.results import frames
-from raygrid.results.files import CHECKPOINT, RunStatus, going_on
+from raygrid.results.day_tables import DayTables
+from raygrid.results.day_totals import (
+    DaySummary,
+    total_central,
+    total_clearing,
+    total_powerflow,
+)
+from raygrid.results.files import RunStatus, going_on
 from raygrid.results.folder import check_writable
-from raygrid.results.progress import ProgressLine
 from raygrid.results.reader import RunReader
 from raygrid.results.report import write_report
-from raygrid.results.store import MERGE_ROWS, PTDF_CELLS, RunInfo, RunWriter
-from raygrid.results.summary import (
-    CentralSummary,
-    Seconds,
-    Summary,
-    central_summary,
-    clearing_summary,
-    communication_summary,
-    memory_summary,
-    powerflow_summary,
-)
-from raygrid.scenario.build import draft_case
+from raygrid.results.store import RunInfo, RunWriter
+from raygrid.results.summary import Seconds, Summary, memory_summary
+from raygrid.scenario.build import CaseDraft, draft_another_day, draft_case
 from raygrid.scenario.case import Case
-from raygrid.scenario.config import Scenario
 from raygrid.scenario.load import dump_resolved, load_scenario
 from raygrid.scenario.settlement import public_name
-from raygrid.scenario.tables import network_tables, population_tables
 
 if TYPE_CHECKING:
-    from raygrid.market.central import CentralResult
     from raygrid.settlement.desk import SettledRun
 
 
@@ -76,7 +64,7 @@ class SimulateOptions:
         The command line, for the manifest.
     settings : tuple of str
         `key=value` overrides.
-    agents, periods, seed : int or None
+    agents, periods, days, seed : int or None
         Overrides with flags of their own.
     actors : PlacementPolicy
         How prosumers are spread over Ray actors.
@@ -99,6 +87,7 @@ class SimulateOptions:
     settings: tuple[str, ...] = ()
     agents: int | None = None
     periods: int | None = None
+    days: int | None = None
     seed: int | None = None
     actors: PlacementPolicy = field(default_factory=lambda: PlacementPolicy.parse("auto"))
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
@@ -119,15 +108,20 @@ class RunResult:
     summary : Summary
         Its figures.
     clearing : ClearingResult
-        How the market cleared.
+        How the market of the last day cleared.
     case : Case
-        What was cleared.
+        What was cleared on the last day.
     trades : int or None
         Number of trades; None where none were matched.
     notes : tuple of str
         What a reader must know.
     reason : str
         Why it ended short; empty where it did not.
+    mean_price_per_kwh : float or None
+        Mean settlement price of the days with a schedule [currency/kWh].
+    welfare_bound : float or None
+        Upper bound on the optimal welfare of all days, each with the charge that it began with
+        [currency].
     """
 
     path: Path
@@ -137,17 +131,14 @@ class RunResult:
     trades: int | None
     notes: tuple[str, ...]
     reason: str = ""
-
-    @property
-    def mean_price_per_kwh(self) -> float | None:
-        """Mean settlement price [currency/kWh]; None where there is no schedule."""
-        if np.isnan(self.clearing.welfare):
-            return None
-        return float(self.clearing.settlement_price_per_kwh.mean())
+    mean_price_per_kwh: float | None = None
+    welfare_bound: float | None = None
 
 
 def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: None) -> RunResult:
-    """Build a scenario, clear its market on Ray, and write the run.
+    """Build a scenario, clear its market day by day on Ray, and write the run.
+
+    The actors stay alive over the days. A day is settled while the next one is cleared.
 
     Parameters
     ----------
@@ -159,7 +150,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     Returns
     -------
     RunResult
-        The finished run; one that ended short says so in its clearing's status.
+        The finished run; one that ended short says so in its summary and its reason.
 
     Raises
     ------
@@ -177,14 +168,9 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         settings=options.settings,
         agents=options.agents,
         periods=options.periods,
+        days=options.days,
         seed=options.seed,
     )
-    if scenario.horizon.days > 1:
-        raise InputError(
-            f"{scenario.horizon.days} days in a row",
-            f"{scenario.name}:horizon.days",
-            "run day by day with horizon.start; this version clears one market day at a time",
-        )
     check_writable(options.out / scenario.name)
     draft = draft_case(scenario, base_dir=base_dir)
     options.actors.check(len(draft.community))
@@ -200,6 +186,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         scenario = scenario.model_copy(update={"settlement": section})
         command = command.replace(named, public_name(named))
     libraries = ("pandapower",) if scenario.results.powerflow else ()
+    n_days = scenario.horizon.days
     with Session(options.cluster, libraries) as session:
         info = RunInfo(
             command=command,
@@ -213,285 +200,165 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         )
         match_up_to = scenario.market.match_up_to_prosumers
         placement = session.plan(case, options.actors, tell, options.feeders, match_up_to)
-        check_shared(options.out, len(draft.community) * draft.n_periods, session.resources)
-        with (
-            RunWriter(options.out, scenario.name, info) as writer,
-            going_on(f"give 'raygrid simulate --resume {writer.path}'"),
-        ):
+        check_shared(
+            options.out, len(draft.community) * draft.n_periods * n_days, session.resources
+        )
+        with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))
-            with ExitStack() as stack:
-                settling = None
+            tables = DayTables(writer, n_days)
+            run = Run(scenario, writer, tables, tell, options.central)
+            course = _Course(run, draft, base_dir)
+            hint = going_on(f"give 'raygrid simulate --resume {writer.path}'")
+            with nullcontext() if run.has_several else hint, ExitStack() as stack:
+                stack.callback(tables.close)
+                settled_days = None
                 if chain is not None:
                     assert isinstance(case, Case)
                     order = settlement_order(writer.path, chain, scenario, case)
                     settling = stack.enter_context(Settling(order))
+                    settled_days = SettledDays(settling, participants_of(case), tables)
                 with session.market(case, placement) as market:
-                    run = _Run(scenario, market.case, writer, tell)
-                    run.write_case(market)
-                    run.clear(market, past)
-                    run.weigh(market)
-                if settling is None:
+                    course.go(market, settled_days, past)
+                if settled_days is None:
                     run.note(unsettled)
                     session.release()
-                else:
-                    run.hand_over(settling)
-                if run.wants_central(options.central):
-                    run.solve_central()
-                run.check_powerflow()
-                if settling is not None:
-                    run.settle(settling)
+                course.end_last_day()
+                if settled_days is not None and chain is not None:
+                    tell(f"settling on the chain {public_name(chain)}")
+                    course.take_settlement(settled_days.finish())
             session.release()
             seconds = Seconds(
                 ray_start=session.ray_start_s,
                 build=build_s,
-                clear=run.result.seconds,
+                clear=sum(day.clearing.seconds for day in course.days),
                 total=perf_counter() - started,
             )
-            return run.finish(placement.n_hosts, seconds)
+            return course.finish(placement.n_hosts, seconds)
 
 
-class _Run:
-    """One run on its way into its folder."""
+class _Course:
+    """The days of a run, one after the other, and what they come to."""
 
-    def __init__(
-        self, scenario: Scenario, case: Case, writer: RunWriter, tell: Callable[[str], None]
-    ) -> None:
-        self._scenario = scenario
-        self._case = case
-        self._writer = writer
-        self._tell = tell
-        self._matched: MatchedMarket | None = None
-        self._traded: TradeTotals | None = None
-        self._central: CentralSummary | None = None
-        self._powerflow: Mapping[str, Any] | None = None
+    def __init__(self, run: Run, draft: CaseDraft, base_dir: Path) -> None:
+        self._run = run
+        self._draft = draft
+        self._base_dir = base_dir
         self._memory: Mapping[str, int] | None = None
-        self._communication: Mapping[str, Any] | None = None
-        self._notes: list[str] = []
-        self._checkpoint: CheckpointWriter
-        self.settled: SettledRun | None = None
-        self.result: ClearingResult
+        self._settled: SettledRun | None = None
+        self._checkpoint: CheckpointWriter | None = None
+        self._bounds: list[float | None] = []
+        self._prices: list[float] = []
+        self._reasons: list[str] = []
+        self._last: MarketDay
+        self.days: list[DaySummary] = []
 
-    def write_case(self, market: RayMarket) -> None:
-        """Write what the market is made of; of many prosumers the hosts write it."""
-        if len(self._case.community) <= MAX_MATCHED_PROSUMERS:
-            for name, table in population_tables(self._case).items():
-                self._writer.write_table(name, table)
-            return
-        for name, table in network_tables(self._case).items():
-            self._writer.write_table(name, table)
-        names = ["prosumers", "profiles", *(["stores"] if self._case.stores else [])]
-        folders = {name: self._writer.part_folder(name) for name in names}
-        for name, records in market.write_population(folders).items():
-            self._writer.add_parts(name, records)
-
-    def clear(self, market: RayMarket, past: Sequence[RoundOutcome] = ()) -> None:
-        """Clear, and write everything that the hosts hold while they are there."""
-        records = [outcome.record for outcome in past if outcome.record is not None]
+    def go(
+        self, market: RayMarket, settled: SettledDays | None, past: Sequence[RoundOutcome]
+    ) -> None:
+        """Let the market's actors do one day after the other, as far as there is one to do."""
+        run = self._run
         if past:
-            self._notes.append(f"resumed after round {len(records)} of an earlier run")
-        path = self._writer.path
-        checkpoint = CheckpointWriter(path / CHECKPOINT, scenario_digest(path))
-        self._checkpoint = checkpoint
-        options = clearing_options(self._scenario)
-        with ProgressLine() as line:
-
-            def on_round(outcome: RoundOutcome) -> None:
-                if outcome.record is not None:
-                    records.append(outcome.record)
-                    line.update(outcome.record, outcome.mean_price_per_kwh)
-
-            try:
-                self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
-            finally:
-                checkpoint.close()
-                self._writer.write_table("convergence", frames.convergence_table(records))
-        self._notes += [f"mended during the clearing: {text}" for text in market.failures]
-        self._notes += self.result.notes
-        if market.traffic is not None and options.staleness is not None:
-            self._notes.append(market.traffic.describe(self._scenario.currency))
-            self._communication = communication_summary(market.traffic, options.staleness)
-        if market.waits is not None:
-            self._notes.append(market.waits.describe())
-        if np.isnan(self.result.welfare):
-            return
-        case, network = self._case, self._case.network
-        result, rows = self.result, (case.n_periods, MERGE_ROWS)
-        self._writer.write_pieces(
-            "flows",
-            (
-                frames.flows_table(network, result, lines=some)
-                for some in frames.pieces(network.n_lines, *rows)
-            ),
-        )
-        self._writer.write_pieces(
-            "prices",
-            (
-                frames.prices_table(network, result, buses=some)
-                for some in frames.pieces(network.n_buses, *rows)
-            ),
-        )
-        if network.n_lines * network.n_buses <= PTDF_CELLS:
-            self._writer.write_ptdf(ptdf(network), network.bus_id, network.line_id)
-        self._writer.add_parts(
-            "schedule", market.write_schedule(self._writer.part_folder("schedule"))
-        )
-        self._trade(market)
-
-    def _trade(self, market: RayMarket) -> None:
-        """Match trades: here, or of many prosumers in the hosts."""
-        section, n = self._scenario.market, len(self._case.community)
-        if n <= MAX_MATCHED_PROSUMERS:
-            self._matched = match_trades(self._case, self.result, market.dispatch().p_kw, section)
-            self._writer.write_table("trades", self._matched.trades.table())
-            self._traded = self._matched.totals
-        elif reason := unmatched(n, section):
-            self._notes.append(reason)
-        else:
-            folder = self._writer.part_folder("trades")
-            records, self._traded = market.write_trades(folder, self.result, section)
-            self._writer.add_parts("trades", records)
-
-    def weigh(self, market: RayMarket) -> None:
-        """Note the memory of this process and of the actors, while they are there."""
+            run.note(f"resumed after round {len(past) - 1} of an earlier run")
+        for day in range(run.scenario.horizon.days):
+            if day and not self._begin(market, day):
+                break
+            today = self._last = MarketDay(run, market)
+            today.write_case(market)
+            if not run.has_several:
+                self._checkpoint = new_checkpoint(run.writer.path)
+            today.clear(market, self._checkpoint, past)
+            today.trade(market)
+            self._note(today)
+            if settled is not None and today.matched:
+                settled.offer(day)
+            if not today.has_schedule:
+                break
+        # The markets are cleared: an actor that is gone by now costs no more than this figure.
         own = take_pulse("").peak_bytes
-        # The market is cleared: an actor that is gone by now costs no more than this figure.
         with suppress(RaygridError):
             self._memory = memory_summary(own, sum(p.peak_bytes for p in market.take_pulses()))
 
-    def note(self, text: str) -> None:
-        """Add what a reader must know, if it says anything."""
-        if text:
-            self._notes.append(text)
-
-    def hand_over(self, settling: Settling) -> None:
-        """Hand the day's trades to the settlement, as they are stored."""
-        if self._matched is None:
-            return
-        from raygrid.settlement.delivery import stored_delivery
-
-        run = RunReader(self._writer.path, allow_unfinished=True)
-        delivery = stored_delivery(run, participants_of(self._case))
-        with self._ended_short(settling.chain):
-            settling.offer(delivery)
-
-    def settle(self, settling: Settling) -> None:
-        """Wait for the settlement, and write what came of it."""
-        if self._matched is None:
-            return
-        with self._ended_short(settling.chain):
-            if self.settled is None:
-                self._tell(f"settling on the chain {public_name(settling.chain)}")
-                self.settled = settling.finish(self._matched.trades.table())
-        assert self.settled is not None
-        for name, table in self.settled.tables.items():
-            self._writer.replace_table(name, table)
-        self._notes += self.settled.notes
-
-    @contextmanager
-    def _ended_short(self, chain: str) -> Iterator[None]:
-        """Note a settlement that came to no end as such: the cleared market stands."""
-        from raygrid.settlement.desk import unsettled_run
-
-        assert self._matched is not None
+    def _begin(self, market: RayMarket, day: int) -> bool:
+        """Take up the next day; False where its data do not allow that."""
+        self.end_last_day()
+        self._run.tell(f"day {day} of {self._run.scenario.horizon.days}")
         try:
-            yield
-        except EndedShortError as error:
-            self.settled = unsettled_run(chain, self._matched.trades.table(), str(error))
-
-    def wants_central(self, asked: bool | None) -> bool:
-        """Whether the central benchmark is due: as asked, else up to the scenario's size."""
-        if np.isnan(self.result.welfare):
+            network = market.case.network
+            draft = draft_another_day(self._draft, network, base_dir=self._base_dir, day=day)
+            market.begin_day(draft, day)
+        except InputError as error:
+            self._reasons.append(f"day {day} cannot begin: {error}")
             return False
-        if asked is not None:
-            return asked
-        return len(self._case.community) <= self._scenario.results.central_up_to_prosumers
+        return True
 
-    def solve_central(self) -> None:
-        """Solve the central benchmark of the same case."""
-        from raygrid.market.central import CentralStatus, solve_central
+    def _note(self, today: MarketDay) -> None:
+        result = today.result
+        self._bounds.append(result.bound)
+        if today.has_schedule:
+            self._prices.append(float(result.settlement_price_per_kwh.mean()))
+        if result.status is not ClearingStatus.CONVERGED or result.reason:
+            reason = result.reason or str(result.status).replace("_", " ")
+            self._reasons.append(self._run.of_day(reason, today.day))
 
-        self._tell("solving the central benchmark")
-        central: CentralResult = solve_central(
-            self._case, network_constrained=self._scenario.market.network_constrained
-        )
-        if central.status is not CentralStatus.OPTIMAL:
-            self._notes.append(f"the central benchmark ended as {central.status}")
+    def end_last_day(self) -> None:
+        """What is done with a day after its market: it needs no actors."""
+        self._last.check()
+        self.days.append(self._last.summary())
+
+    def take_settlement(self, settled: SettledRun | None) -> None:
+        """Write what came of the settlement, where there was one."""
+        if settled is None:
             return
-        self._central = central_summary(self.result.welfare, central.welfare, central.seconds)
-
-    def check_powerflow(self) -> None:
-        """AC load flow of the cleared day, if the scenario wants it."""
-        if np.isnan(self.result.welfare) or not self._scenario.results.powerflow:
-            return
-        from raygrid.grid.powerflow import ac_check
-
-        limits = self._scenario.voltage
-        bounds = (
-            {}
-            if limits is None
-            else {
-                "v_min_pu": limits.v_min_pu,
-                "v_max_pu": limits.v_max_pu,
-                "v_slack_pu": limits.v_slack_pu,
-            }
-        )
-        self._tell("checking the day by an AC load flow")
-        case = self._case
-        try:
-            check = ac_check(case.network, self.result.p_bus_kw, -case.reactive_load_kvar, **bounds)
-        except RaygridError as error:
-            self._notes.append(f"no AC check: {error}")
-            return
-        self._powerflow = powerflow_summary(check, case.period_hours)
+        self._settled = settled
+        for name, table in settled.tables.items():
+            self._run.tables.replace(name, table)
+        self._run.notes += settled.notes
 
     def finish(self, actors: int, seconds: Seconds) -> RunResult:
         """Write summary, manifest and report."""
-        case, result, writer = self._case, self.result, self._writer
-        settled = self.settled
-        reason = result.reason or ("" if settled is None else settled.reason)
-        done = result.status is ClearingStatus.CONVERGED and not reason
-        status = RunStatus.OK if done else RunStatus.ENDED_SHORT
-        traded = self._traded
-        if traded is not None and traded.dropped_wh:
-            self._notes.append(
-                f"{traded.dropped_wh} Wh in matches below the minimum trade size were left out"
-            )
-        energy = None if traded is None else traded.energy_wh / 1e3
+        run, case, writer, settled = self._run, self._last.case, self._run.writer, self._settled
+        reasons = self._reasons or ([settled.reason] if settled and settled.reason else [])
+        reason = "; ".join(reasons)
+        status = RunStatus.ENDED_SHORT if reason else RunStatus.OK
+        if run.dropped_wh:
+            run.note(f"{run.dropped_wh} Wh in matches below the minimum trade size were left out")
         summary = Summary(
-            scenario=self._scenario.name,
+            scenario=run.scenario.name,
             run_id=writer.run_id,
             status=str(status),
             prosumers=len(case.community),
             actors=actors,
-            periods=case.n_periods,
+            periods=case.n_periods * len(self.days),
             buses=case.network.n_buses,
             lines=case.network.n_lines,
-            clearing=clearing_summary(
-                case, result, self._scenario.market.network_constrained, energy
-            ),
-            central=self._central,
+            clearing=total_clearing(self.days),
+            central=total_central(self.days),
             seconds=seconds,
             settlement=None if settled is None else settled.summary,
-            powerflow=self._powerflow,
+            powerflow=total_powerflow(self.days),
             memory=self._memory,
-            communication=self._communication,
+            days=[asdict(day) for day in self.days],
         )
-        notes = tuple(dict.fromkeys([*case.notes, *self._notes]))
+        notes = tuple(dict.fromkeys([*case.notes, *run.notes]))
         writer.write_summary(summary)
-        self._checkpoint.discard()
+        if self._checkpoint is not None:
+            self._checkpoint.discard()
+        bounds = [bound for bound in self._bounds if bound is not None]
+        bound = sum(bounds) if len(bounds) == len(self._bounds) else None
+        settle = {} if settled is None else {"settle": settled.summary.seconds}
         writer.finish(
-            status,
-            {
-                "ray_start": seconds.ray_start,
-                "build": seconds.build,
-                "clear": seconds.clear,
-                "total": seconds.total,
-            }
-            | ({} if settled is None else {"settle": settled.summary.seconds}),
-            reason=reason,
-            welfare_bound=result.bound,
-            notes=notes,
+            status, asdict(seconds) | settle, reason=reason, welfare_bound=bound, notes=notes
         )
         write_report(RunReader(writer.path))
-        trades = None if traded is None else traded.trades
-        return RunResult(writer.path, summary, result, case, trades, notes, reason)
+        matched = [day.trades for day in self.days if day.trades is not None]
+        return RunResult(
+            writer.path,
+            summary,
+            self._last.result,
+            case,
+            run.trades if matched else None,
+            notes,
+            reason,
+            sum(self._prices) / len(self._prices) if self._prices else None,
+            bound,
+        )

@@ -119,7 +119,9 @@ class HostBook(HostTrades):
         np.add.at(energy, found.period, found.energy_wh)
         return TradeCount(count, energy, found.dropped_wh)
 
-    def write(self, folder: Path, prices: TradePrices, first_id: IntArray) -> list[PartRecord]:
+    def write(
+        self, folder: Path, prices: TradePrices, first_id: IntArray, first_period: int
+    ) -> list[PartRecord]:
         """Write the trades as parts.
 
         Parameters
@@ -130,6 +132,8 @@ class HostBook(HostTrades):
             What they are priced at.
         first_id : (T,) int64
             Id of this host's first trade of each period.
+        first_period : int
+            Global index of the first period.
         """
         if self._located is None:
             raise LostStateError("no trades are matched")
@@ -148,7 +152,7 @@ class HostBook(HostTrades):
                     priced = priced_at_buses(
                         part.matching, prices.lmp_per_kwh, part.seller_bus, part.buyer_bus, own
                     )
-                writer.add(priced.table())
+                writer.add(priced.later(0, first_period).table())
         return writer.flush()
 
 
@@ -159,6 +163,8 @@ def match_in_hosts(
     minimum_wh: int,
     prices: TradePrices,
     folder: Path,
+    first_id: int = 0,
+    first_period: int = 0,
 ) -> tuple[list[PartRecord], TradeTotals]:
     """Match the trades of all hosts and let them write these; once more from the start if asked.
 
@@ -178,6 +184,10 @@ def match_in_hosts(
         What trades are priced at.
     folder : Path
         The table's folder, on storage that every node shares.
+    first_id : int
+        Id of the first trade.
+    first_period : int
+        Global index of the first period.
     """
     import ray
 
@@ -202,9 +212,9 @@ def match_in_hosts(
     counts: list[TradeCount] = ray.get(matching)
     trades = np.array([count.trades for count in counts])
     # By period, then by host: the same ids for every placement.
-    ids = (np.cumsum(trades.T) - trades.T.ravel()).reshape(trades.T.shape).T
+    ids = first_id + (np.cumsum(trades.T) - trades.T.ravel()).reshape(trades.T.shape).T
     written = [
-        host.ask_book.remote("write", folder, prices, first)
+        host.ask_book.remote("write", folder, prices, first, first_period)
         for host, first in zip(hosts, ids, strict=True)
     ]
     records = [record for part in ray.get(written) for record in part]

@@ -122,7 +122,8 @@ def _write_bug_log() -> str:
     type=click.IntRange(0),
     help="Feeder operators below the network operator, in large radial networks.",
 )
-@click.option("--periods", type=int, help="Periods of the horizon.")
+@click.option("--periods", type=int, help="Periods of a market day.")
+@click.option("--days", type=int, help="Market days in a row; charge is carried over.")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @ADDRESS
 @CHAIN
@@ -144,6 +145,7 @@ def simulate(
     actors: str,
     feeders: int | None,
     periods: int | None,
+    days: int | None,
     seed: int | None,
     address: str | None,
     chain: str | None,
@@ -153,7 +155,7 @@ def simulate(
     resume: Path | None,
     settings: tuple[str, ...],
 ) -> int:
-    """Clear a day of SCENARIO's market on Ray and write the run.
+    """Clear the days of SCENARIO's market on Ray and write the run.
 
     SCENARIO is the name of a shipped scenario or the path of a file; left out, it is a
     community of `--agents` prosumers.
@@ -165,13 +167,13 @@ def simulate(
     from raygrid.results.files import RunStatus
     from raygrid.results.progress import summary_text
 
-    if resume is not None and (scenario, agents, periods, seed, settings) != (
-        None, None, None, None, (),
+    if resume is not None and (scenario, agents, periods, days, seed, settings) != (
+        None, None, None, None, None, (),
     ):  # fmt: skip
         raise InputError(
             "a resumed run keeps its scenario",
             "--resume",
-            "leave SCENARIO, --agents, --periods, --seed and --set away",
+            "leave SCENARIO, --agents, --periods, --days, --seed and --set away",
         )
     run = run_simulate(
         SimulateOptions(
@@ -182,6 +184,7 @@ def simulate(
             settings=settings,
             agents=agents,
             periods=periods,
+            days=days,
             seed=seed,
             actors=PlacementPolicy.parse(actors),
             cluster=ClusterOptions(address=address),
@@ -203,7 +206,7 @@ def simulate(
                 notes=run.notes,
                 trades=run.trades,
                 mean_price_per_kwh=run.mean_price_per_kwh,
-                welfare_bound=run.clearing.bound,
+                welfare_bound=run.welfare_bound,
             )
         )
     done = run.summary.status == RunStatus.OK

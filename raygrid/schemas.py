@@ -31,7 +31,7 @@ def _schema(
 
 CONVERGENCE = pa.schema(
     _schema(
-        ["iteration"],
+        ["iteration", "day"],
         [
             "primal_residual",
             "dual_residual",
@@ -293,6 +293,10 @@ SORT_KEYS = {
     "prosumers": ("prosumer_id",),
     "profiles": ("prosumer_id", "period"),
     "stores": ("prosumer_id", "store", "stay"),
+    "convergence": ("day", "iteration"),
+    "tariffs": ("period",),
+    "flows": ("line", "period"),
+    "prices": ("bus", "period"),
     "trades": ("trade_id",),
     "participants": ("prosumer_id",),
     "meters": ("day", "prosumer_id"),
@@ -300,7 +304,7 @@ SORT_KEYS = {
     "batches": ("sequence",),
     "statements": ("prosumer_id",),
 }
-"""Row order of the tables that several writers may share, so that placement does not show."""
+"""Row order of the tables that several writers or days share, so that placement does not show."""
 
 EXTENSIBLE = frozenset({"schedule", "prosumers", "profiles", "stores", "network"})
 """Tables to which devices added later may add columns after those listed here."""

@@ -65,7 +65,7 @@ def simulate(folder, *arguments):
         (["--set", "tariffs.import_price_per_kwh=1e9"], "is refused; it should be less than"),
         (["--set", "tariffs.export_price_per_kwh=0.5"], "above the import price 0.24 in period 0"),
         (["--set", "network.limits.lines=[{line: 1, limit_kw: -5}]"], "limit_kw: -5 is refused"),
-        (["--set", "horizon.days=3"], "tiny:horizon.days: 3 days in a row; run day by day"),
+        (["--days", "3"], "24 periods of 1 h end before the horizon of 72 h"),
         (
             ["--set", "network={source: pandapower, path: g.json}"],
             "g.json: there is no such file; correct",

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GRID = 0
 
 COLUMNS = {
-    "convergence": ["iteration", "primal_residual", "dual_residual", "primal_tolerance",
+    "convergence": ["iteration", "day", "primal_residual", "dual_residual", "primal_tolerance",
                     "dual_tolerance", "rho", "seconds"],
     "schedule": ["prosumer_id", "bus", "period", "p_kw", "generation_kw", "demand_kw", "charge_kw",
                  "discharge_kw", "soc_kwh", "ev_kw", "shifted_kw"],
@@ -43,7 +43,7 @@ EXTRA = {"prosumers": ["size_weight"], "network": ["r_pu"]}
 SETTLEMENT = ["batch_id", "sequence", "tx_hash", "block"]
 SUMMARY = ["schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
            "buses", "lines", "clearing", "central", "settlement", "forecast", "intraday",
-           "powerflow", "memory", "communication", "seconds"]  # fmt: skip
+           "powerflow", "memory", "communication", "days", "seconds"]  # fmt: skip
 CLEARING = ["status", "iterations", "primal_residual", "dual_residual", "primal_tolerance",
             "dual_tolerance", "welfare", "energy_traded_kwh", "grid_import_kwh",
             "max_line_utilisation", "network_constrained", "line_violations",

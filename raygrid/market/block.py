@@ -27,7 +27,6 @@ from raygrid.market.messages import (
     PriceMessage,
 )
 from raygrid.market.prices import grid_seller_sums, seller_sums
-from raygrid.prosumer.carried import DayEnd
 from raygrid.prosumer.compiled import compiled
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.grid_agent import grid_cost_rate, grid_dual_value, solve_grid
@@ -194,21 +193,6 @@ class ProsumerBlock:
         self._store_state += self.stores.size_weight[:, None] * grown[self._store_bus_row]
         if self.grid is not None:
             self._grid_state += self.grid.size_weight * grown[self.slack_row]
-
-    def begin_after(self, end: DayEnd, pi_kw: FloatArray) -> None:
-        """Begin with the schedules and duals with which the day before ended.
-
-        Parameters
-        ----------
-        end : DayEnd
-            Schedules of the block's prosumers, and of the grid connection that it carries.
-        pi_kw : (nb, T) float64
-            Duals of the block's buses [kW].
-        """
-        # phat = z + u with u = w pi; final schedules stand for z, which they differ little from.
-        self._state[:] = end.p_kw + self.population.size_weight[:, None] * pi_kw[self.bus_row]
-        if self.grid is not None and end.grid_kw is not None:
-            self._grid_state[:] = end.grid_kw + self.grid.size_weight * pi_kw[self.slack_row]
 
     @property
     def n_periods(self) -> int:

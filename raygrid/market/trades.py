@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +78,10 @@ class Trades:
 
     def __len__(self) -> int:
         return len(self.trade_id)
+
+    def later(self, first_id: int, first_period: int) -> Trades:
+        """The same trades where so many trades and periods came before them."""
+        return replace(self, trade_id=self.trade_id + first_id, period=self.period + first_period)
 
     def table(self) -> pa.Table:
         """The trades as cleared rows of `trades.parquet`."""

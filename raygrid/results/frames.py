@@ -17,10 +17,11 @@ from raygrid.prosumer.stores import StoreKind
 from raygrid.schemas import CONVERGENCE, FLOWS, PRICES, SCHEDULE, STORE_SCHEDULE, conform
 
 
-def convergence_table(records: Iterable[IterationRecord]) -> pa.Table:
-    """convergence.parquet, one row an iteration."""
+def convergence_table(records: Iterable[IterationRecord], day: int = 0) -> pa.Table:
+    """convergence.parquet, one row an iteration; of one of the days in a row."""
     rows = list(records)
     columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(IterationRecord)}
+    columns["day"] = [day] * len(rows)
     return pa.table(columns, schema=CONVERGENCE)
 
 

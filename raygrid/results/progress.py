@@ -37,7 +37,7 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self.clear()
 
-    def update(self, record: IterationRecord, mean_price_per_kwh: float) -> None:
+    def update(self, record: IterationRecord, mean_price_per_kwh: float, before: str = "") -> None:
         """Show a round: residuals against their tolerances and the mean price.
 
         Parameters
@@ -46,9 +46,11 @@ class ProgressLine:
             The round.
         mean_price_per_kwh : float
             Mean locational price [currency/kWh].
+        before : str
+            What stands before it, such as the day.
         """
         self.show(
-            f"iteration {record.iteration:4d}  "
+            f"{before}iteration {record.iteration:4d}  "
             f"primal {record.primal_residual:.1e}/{record.primal_tolerance:.1e}  "
             f"dual {record.dual_residual:.1e}/{record.dual_tolerance:.1e}  "
             f"price {mean_price_per_kwh:.4f}"

@@ -125,7 +125,9 @@ class RunReader:
         if self.status.finished:
             parts = [known for known in self.manifest["files"] if known.split("/")[0] == file]
         elif path.is_dir():
-            parts = [f"{file}/{part.name}" for part in sorted(path.glob("part-*.parquet"))]
+            parts = [
+                str(part.relative_to(self.path)) for part in sorted(path.rglob("part-*.parquet"))
+            ]
         for part in parts:
             self._check(part)
             try:

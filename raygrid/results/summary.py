@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,11 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in figures; a stage that did not run is None."""
+    """A run in figures; a stage that did not run is None.
+
+    `days` has the figures of each market day (`raygrid.results.day_totals.DaySummary`), the other
+    keys those of all days together.
+    """
 
     scenario: str
     run_id: str
@@ -121,6 +125,7 @@ class Summary:
     powerflow: Mapping[str, Any] | None = None
     memory: Mapping[str, Any] | None = None
     communication: Mapping[str, Any] | None = None
+    days: Sequence[Mapping[str, Any]] = ()
     schema_version: int = SCHEMA_VERSION
 
 

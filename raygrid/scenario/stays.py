@@ -51,6 +51,9 @@ class Clock:
         length = np.where(length == 0, HOURS_PER_DAY, length)
         days = np.arange(-1, int(np.ceil(self.hours / HOURS_PER_DAY)) + 1)
         begin = from_hour[:, None] + HOURS_PER_DAY * days[None, :] - self.start_hour
+        # One day's end is the next one's start, and both must see the same arrival there.
+        for edge in (0.0, self.hours):
+            begin = np.where(np.abs(begin - edge) < 1e-9, edge, begin)
         end = begin + length[:, None]
         return Occurrences(begin, end, (end > 0) & (begin < self.hours), self)
 
@@ -106,7 +109,8 @@ def vehicles(
     """EVs that come and go at the same hours every day.
 
     At the horizon's start each is as far as if it charged evenly from its arrival on; it must be
-    so again, at least, at its end. All arrays are (M,).
+    so again, at least, at its end. Who arrives at the start comes back within the horizon. All
+    arrays are (M,).
 
     Parameters
     ----------
@@ -127,7 +131,7 @@ def vehicles(
     length = stays.end - stays.begin
 
     def energy_at(hour: float) -> FloatArray:
-        here = (stays.begin <= hour) & (hour < stays.end)
+        here = (stays.begin < hour) & (hour < stays.end)
         left = np.where(here, (stays.end - hour) / length, 0.0).sum(axis=1)
         return np.asarray(needed_kwh - left * trip_kwh)
 
@@ -147,7 +151,7 @@ def vehicles(
         arrival=arrival,
         departure=departure,
         needed_kwh=np.where(stays.within & (stays.end <= clock.hours), needed_kwh[:, None], none),
-        used_kwh=np.where(stays.within & (stays.begin > 0), trip_kwh[:, None], none),
+        used_kwh=np.where(stays.within & (stays.begin >= 0), trip_kwh[:, None], none),
     )
 
 

@@ -105,9 +105,18 @@ def read_stores(
 _TIMES = ("arrival", "departure")
 
 
-def store_rows(population: Population) -> pa.Table:
-    """Rows of the stores table for these prosumers, whose size weights stand last."""
+def store_rows(population: Population, day: int = 0) -> pa.Table:
+    """Rows of the stores table for these prosumers, whose size weights stand last.
+
+    Parameters
+    ----------
+    population : Population
+        The prosumers on one day.
+    day : int
+        Which of the days in a row, from 0: stays are counted on from it.
+    """
     stores = population.stores
+    first_period, first_stay = day * population.n_periods, day * stores.arrival.shape[1]
     stays = stores.is_stay
     stays[:, 0] |= ~stays.any(axis=1)
     which, k = np.nonzero(stays)
@@ -117,10 +126,13 @@ def store_rows(population: Population) -> pa.Table:
     columns: dict[str, Any] = {
         "prosumer_id": population.prosumer_id[owner],
         "store": 1 + nth[which],
-        "stay": 1 + before[which, k],
+        "stay": first_stay + 1 + before[which, k],
         "kind": [KIND_NAMES[StoreKind(kind)] for kind in stores.kind[which].tolist()],
     }
-    columns |= {column: getattr(stores, name)[which, k] for column, name in STAY_COLUMNS.items()}
+    columns |= {
+        column: getattr(stores, name)[which, k] + (first_period if name in _TIMES else 0)
+        for column, name in STAY_COLUMNS.items()
+    }
     names = (*STORE_FIELDS[1:], "size_weight")
     columns |= {name: getattr(stores, name)[which] for name in names}
     return schemas.conform("stores", pa.table(columns))

@@ -372,12 +372,16 @@ def population_tables(case: Case) -> dict[str, pa.Table]:
     rows = [unit_rows(population, network.bus_id)]
     if case.grid is not None:
         rows.insert(0, grid_row(case.grid, int(network.bus_id[network.slack])))
-    return {
-        "prosumers": pa.concat_tables(rows),
-        "profiles": profile_rows(population),
-        **({"stores": store_rows(population)} if len(population.stores) else {}),
-        **network_tables(case),
-    }
+    return {"prosumers": pa.concat_tables(rows), **day_tables(case), **network_tables(case)}
+
+
+def day_tables(case: Case, day: int = 0) -> dict[str, pa.Table]:
+    """The tables of a case that every day has rows of: 'profiles', 'stores' if there are any."""
+    population = case.population
+    tables = {"profiles": profile_rows(population, day * case.n_periods)}
+    if len(population.stores):
+        tables["stores"] = store_rows(population, day)
+    return tables
 
 
 def unit_rows(population: Population, bus_id: IntArray) -> pa.Table:
@@ -405,14 +409,22 @@ def grid_row(grid: GridConnection, slack_bus: int) -> pa.Table:
     return schemas.conform("prosumers", pa.table(row))
 
 
-def profile_rows(population: Population) -> pa.Table:
-    """Rows of the profiles table for these prosumers."""
+def profile_rows(population: Population, first_period: int = 0) -> pa.Table:
+    """Rows of the profiles table for these prosumers, from a global period on."""
     n_periods = population.n_periods
     profiles = {
         "prosumer_id": np.repeat(population.prosumer_id, n_periods),
-        "period": np.tile(np.arange(n_periods), len(population)),
+        "period": np.tile(np.arange(first_period, first_period + n_periods), len(population)),
     } | {name: getattr(population, name).reshape(-1) for name in PROFILE_FIELDS}
     return schemas.conform("profiles", pa.table(profiles))
+
+
+def tariff_rows(grid: GridConnection, first_period: int = 0) -> pa.Table:
+    """Rows of the tariffs table, from a global period on."""
+    tariffs = {name: getattr(grid, name) for name in _TARIFFS if name != "period"}
+    n_periods = len(grid.import_price_per_kwh)
+    periods = np.arange(first_period, first_period + n_periods)
+    return schemas.conform("tariffs", pa.table({"period": periods} | tariffs))
 
 
 def network_tables(case: Case) -> dict[str, pa.Table]:
@@ -429,9 +441,7 @@ def network_tables(case: Case) -> dict[str, pa.Table]:
     }
     tables = {"network": schemas.conform("network", pa.table(lines))}
     if case.grid is not None:
-        tariffs = {name: getattr(case.grid, name) for name in _TARIFFS if name != "period"}
-        table = pa.table({"period": np.arange(case.n_periods)} | tariffs)
-        tables["tariffs"] = schemas.conform("tariffs", table)
+        tables["tariffs"] = tariff_rows(case.grid)
     if len(network.bus_xy):
         x, y = network.bus_xy.T
         buses = pa.table({"bus": network.bus_id, "x": x, "y": y})

@@ -14,6 +14,8 @@ from raygrid.results.reader import RunReader
 from raygrid.settlement.plan import ClearedTrades, Registry
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from raygrid.scenario.config import Scenario
 
 
@@ -54,8 +56,43 @@ def stored_registry(run: RunReader) -> Registry:
     return Registry.of(table["prosumer_id"].to_pylist())
 
 
-def stored_delivery(run: RunReader, registry: Registry) -> Delivery:
-    """What was traded and delivered in a stored run.
+def delivery_of(schedule: pa.Table, trades: pa.Table, registry: Registry) -> Delivery:
+    """What was traded and delivered, from the rows of a day.
+
+    Parameters
+    ----------
+    schedule : pyarrow.Table
+        prosumer_id, period and p_kw of `schedule.parquet`.
+    trades : pyarrow.Table
+        Rows of `trades.parquet` of the same periods.
+    registry : Registry
+        Who takes part.
+
+    Raises
+    ------
+    InputError
+        If the schedule lacks somebody.
+    """
+    row = registry.chain_id(schedule["prosumer_id"].to_numpy())
+    period = schedule["period"].to_numpy()
+    first, last = int(period.min()), int(period.max())
+    p_kw = np.full((len(registry), last - first + 1), np.nan)
+    p_kw[row, period - first] = schedule["p_kw"].to_numpy()
+    if np.isnan(p_kw).any():
+        raise InputError(
+            "the schedule lacks a participant or a period",
+            "schedule.parquet",
+            "run the scenario again",
+        )
+    return Delivery(ClearedTrades.from_table(trades), first, p_kw)
+
+
+DELIVERED = ["prosumer_id", "period", "p_kw"]
+"""Columns of `schedule.parquet` that say what was delivered."""
+
+
+def stored_deliveries(run: RunReader, registry: Registry, n_periods: int) -> list[Delivery]:
+    """What was traded and delivered on each day of a stored run.
 
     Parameters
     ----------
@@ -63,6 +100,8 @@ def stored_delivery(run: RunReader, registry: Registry) -> Delivery:
         The run; it needs trades and a schedule.
     registry : Registry
         Who takes part.
+    n_periods : int
+        Periods T of a day.
 
     Raises
     ------
@@ -75,16 +114,12 @@ def stored_delivery(run: RunReader, registry: Registry) -> Delivery:
             str(run.path),
             "settle a run whose market cleared and whose trades were matched",
         )
-    schedule = run.read_table("schedule", ["prosumer_id", "period", "p_kw"])
-    row = registry.chain_id(schedule["prosumer_id"].to_numpy())
-    period = schedule["period"].to_numpy()
-    first, last = int(period.min()), int(period.max())
-    p_kw = np.full((len(registry), last - first + 1), np.nan)
-    p_kw[row, period - first] = schedule["p_kw"].to_numpy()
-    if np.isnan(p_kw).any():
-        raise InputError(
-            "the schedule lacks a participant or a period",
-            str(run.path / "schedule.parquet"),
-            "run the scenario again",
-        )
-    return Delivery(ClearedTrades.from_table(run.read_table("trades")), first, p_kw)
+    schedule, trades = run.read_table("schedule", DELIVERED), run.read_table("trades")
+    days = [table["period"].to_numpy() // n_periods for table in (schedule, trades)]
+    try:
+        return [
+            delivery_of(schedule.filter(days[0] == day), trades.filter(days[1] == day), registry)
+            for day in np.unique(days[0]).tolist()
+        ]
+    except InputError as error:
+        raise InputError(error.what, f"{run.path}, {error.where}", error.cure) from error

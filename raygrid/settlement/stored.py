@@ -21,7 +21,7 @@ from raygrid.settlement.chain.identity import (
     load_identity,
 )
 from raygrid.settlement.chain.opening import open_chain
-from raygrid.settlement.delivery import stored_delivery, stored_registry, stored_scenario
+from raygrid.settlement.delivery import stored_deliveries, stored_registry, stored_scenario
 from raygrid.settlement.deployment import (
     CHAIN_FOLDER,
     JOURNAL_FILE,
@@ -87,12 +87,12 @@ def settle_stored(path: Path, chain: str | None = None, redeploy: bool = False) 
         run.manifest["period_hours"],
         redeploy,
     )
-    delivery = stored_delivery(run, registry)
+    deliveries = stored_deliveries(run, registry, scenario.horizon.periods)
     trades = run.read_table("trades")
     try:
         with SettlementDesk(order) as desk:
             desk.prepare()
-            desk.settle([delivery])
+            desk.settle(deliveries)
             settled = desk.finish(trades)
     except LostContractError as error:
         _store(run, unsettled_run(order.chain, trades, str(error)))

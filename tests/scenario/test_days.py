@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.prosumer.carried import CarriedCommunity, with_charge
 from raygrid.prosumer.population import PROFILE_FIELDS, UNIT_FIELDS
 from raygrid.scenario.build import build_case, draft_another_day, draft_case
 from raygrid.scenario.load import load_scenario
@@ -57,30 +56,3 @@ def test_a_table_that_ends_before_the_last_day_is_refused():
     with pytest.raises(InputError, match="24 periods of 1 h end before the horizon of 48 h") as e:
         draft_case(scenario, base_dir=base_dir)
     assert "population.repeat" in str(e.value)
-
-
-def test_batteries_start_with_what_the_day_before_left():
-    scenario, base_dir = load_scenario("community", agents=30)
-    case = build_case(scenario, base_dir=base_dir)
-    everyone = case.community.everyone()
-    soc_kwh = everyone.soc_min_kwh + 0.25 * (everyone.soc_max_kwh - everyone.soc_min_kwh)
-    order = np.lexsort((everyone.prosumer_id, everyone.bus))
-    carried = CarriedCommunity(case.community, soc_kwh[order])
-    assert len(carried) == 30
-    assert (carried.n_periods, carried.bytes_each) == (
-        case.community.n_periods, case.community.bytes_each,
-    )  # fmt: skip
-    np.testing.assert_array_equal(carried.everyone().soc_initial_kwh, soc_kwh)
-    part = carried.recipe(7, 19).build()
-    np.testing.assert_array_equal(part.prosumer_id, everyone.prosumer_id[order[7:19]])
-    np.testing.assert_array_equal(part.soc_initial_kwh, soc_kwh[order[7:19]])
-
-
-def test_charge_is_taken_within_the_bounds_and_for_batteries_alone():
-    scenario, base_dir = load_scenario("community", agents=30)
-    everyone = build_case(scenario, base_dir=base_dir).community.everyone()
-    full = with_charge(everyone, np.full(30, 100.0))
-    np.testing.assert_array_equal(full.soc_initial_kwh, everyone.soc_max_kwh)
-    assert (full.soc_initial_kwh[~everyone.has_battery] == 0.0).all()
-    empty = with_charge(everyone, everyone.soc_min_kwh - 1e-12)
-    np.testing.assert_array_equal(empty.soc_initial_kwh, everyone.soc_min_kwh)

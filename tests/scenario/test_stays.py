@@ -55,9 +55,18 @@ def test_a_horizon_may_begin_while_the_ev_is_away():
 def test_a_stay_that_the_end_cuts_off_asks_for_what_it_had_by_then():
     ev = vehicle(Clock(18.0, 6, 1.0))
     assert of_stays(ev, "departure") == [6]
-    assert of_stays(ev, "needed_kwh") == of_stays(ev, "used_kwh") == [0]
-    assert ev.initial_kwh.tolist() == [26]
+    assert of_stays(ev, "needed_kwh") == [0]
+    assert of_stays(ev, "used_kwh") == [6]
+    assert ev.initial_kwh.tolist() == [32]
     np.testing.assert_allclose(ev.final_min_kwh, 26 + 6 * 6 / 13.5)
+
+
+@pytest.mark.parametrize("start", [0.1 + 0.2, 18.0, 7.3])
+def test_an_arrival_at_midnight_is_seen_by_one_day(start):
+    days = [vehicle(Clock(start, 24, 1.0), arrival=start % 24.0) for _ in range(2)]
+    for ev in days:
+        assert of_stays(ev, "used_kwh") == [6]
+        assert ev.initial_kwh.tolist() == ev.final_min_kwh.tolist() == [32]
 
 
 def load(clock, earliest=9.0, latest=14.0):

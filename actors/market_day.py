@@ -1,0 +1,326 @@
+"""One market day of a run, stage by stage; each stage writes what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from actors.checkpoint import CheckpointWriter, scenario_digest
+from actors.driver import RayMarket
+from actors.session import clearing_options
+from raygrid.errors import RaygridError
+from raygrid.grid.ptdf import ptdf
+from raygrid.market.marketplace import (
+    MAX_MATCHED_PROSUMERS,
+    TradeTotals,
+    match_trades,
+    unmatched,
+)
+from raygrid.market.messages import RoundOutcome
+from raygrid.prosumer.dispatch import Dispatch
+from raygrid.prosumer.stores import StoreKind
+from raygrid.results import frames
+from raygrid.results.day_tables import DayTables
+from raygrid.results.day_totals import DaySummary
+from raygrid.results.files import CHECKPOINT
+from raygrid.results.progress import ProgressLine
+from raygrid.results.store import MERGE_ROWS, PTDF_CELLS, RunWriter
+from raygrid.results.summary import (
+    CentralSummary,
+    central_summary,
+    clearing_summary,
+    powerflow_summary,
+)
+from raygrid.scenario.config import Scenario
+from raygrid.scenario.tables import day_tables, network_tables, population_tables, tariff_rows
+
+if TYPE_CHECKING:
+    from raygrid.market.central import CentralResult
+    from raygrid.market.clearing import ClearingResult
+
+
+@dataclass
+class Run:
+    """What the days of a run share.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What is run.
+    writer : RunWriter
+        Its folder.
+    tables : DayTables
+        The tables that every day adds to.
+    tell : callable
+        Gets a line now and then.
+    central : bool or None
+        Whether the central benchmark was asked for; None leaves it to the scenario.
+    notes : list of str
+        What a reader must know.
+    trades, dropped_wh : int
+        Trades so far, and the energy of matches too small to be one [Wh].
+    traded_wh : int
+        Energy of the trades so far [Wh].
+    """
+
+    scenario: Scenario
+    writer: RunWriter
+    tables: DayTables
+    tell: Callable[[str], None]
+    central: bool | None = None
+    notes: list[str] = field(default_factory=list)
+    trades: int = 0
+    traded_wh: int = 0
+    dropped_wh: int = 0
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there are several days."""
+        return self.scenario.horizon.days > 1
+
+    def note(self, text: str, day: int | None = None) -> None:
+        """Add what a reader must know, if it says anything."""
+        if text:
+            self.notes.append(self.of_day(text, day))
+
+    def of_day(self, text: str, day: int | None) -> str:
+        """The text, with the day that it is of where there are several."""
+        return f"day {day}: {text}" if text and day is not None and self.has_several else text
+
+
+class MarketDay:
+    """A market day on its way through its stages.
+
+    Parameters
+    ----------
+    run : Run
+        What it shares with the other days.
+    market : RayMarket
+        Its market, which has taken up this day.
+
+    Attributes
+    ----------
+    day : int
+        Which of the days in a row, from 0.
+    case : Case
+        What is cleared.
+    result : ClearingResult
+        How it cleared, from `clear` on.
+    matched : bool
+        Whether its trades are at hand here.
+    """
+
+    result: ClearingResult
+
+    def __init__(self, run: Run, market: RayMarket) -> None:
+        self.run = run
+        self.day = market.day
+        self.case = market.case
+        self.matched = False
+        self._traded: TradeTotals | None = None
+        self._central: CentralSummary | None = None
+        self._powerflow: dict[str, object] | None = None
+        self._stored_kwh: float | None = None
+
+    @property
+    def first_period(self) -> int:
+        """Global index of the day's first period."""
+        return self.day * self.case.n_periods
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the clearing came to a final schedule."""
+        return not np.isnan(self.result.welfare)
+
+    # --- with the market's actors ------------------------------------------------------------
+
+    def write_case(self, market: RayMarket) -> None:
+        """Write what the market is made of; of many prosumers the hosts write it."""
+        run, case, is_first = self.run, self.case, self.day == 0
+        if is_first:
+            for name, table in network_tables(case).items():
+                if name != "tariffs":
+                    run.writer.write_table(name, table)
+        if case.grid is not None:
+            run.tables.write("tariffs", self.day, tariff_rows(case.grid, self.first_period))
+        if len(case.community) <= MAX_MATCHED_PROSUMERS:
+            if is_first:
+                run.writer.write_table("prosumers", population_tables(case)["prosumers"])
+            for name, table in day_tables(case, self.day).items():
+                run.tables.write(name, self.day, table)
+            return
+        names = ["profiles", *(["stores"] if case.stores else [])]
+        folders = {name: run.tables.folder(name, self.day) for name in names}
+        if is_first:
+            folders["prosumers"] = run.writer.part_folder("prosumers")
+        for name, records in market.write_population(folders).items():
+            if name == "prosumers":
+                run.writer.add_parts(name, records)
+            else:
+                run.tables.add(name, self.day, records)
+
+    def clear(
+        self,
+        market: RayMarket,
+        checkpoint: CheckpointWriter | None,
+        past: Sequence[RoundOutcome] = (),
+    ) -> None:
+        """Clear, and write everything that the hosts hold while they are there."""
+        run = self.run
+        records = [outcome.record for outcome in past if outcome.record is not None]
+        before = f"day {self.day}  " if run.has_several else ""
+        with ProgressLine() as line:
+
+            def on_round(outcome: RoundOutcome) -> None:
+                if outcome.record is not None:
+                    records.append(outcome.record)
+                    line.update(outcome.record, outcome.mean_price_per_kwh, before)
+
+            try:
+                options = clearing_options(run.scenario)
+                self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
+            finally:
+                if checkpoint is not None:
+                    checkpoint.close()
+                table = frames.convergence_table(records, self.day)
+                run.tables.write("convergence", self.day, table)
+        for text in market.failures:
+            run.note(f"mended during the clearing: {text}", self.day)
+        for text in self.result.notes:
+            run.note(text, self.day)
+        for found in (market.traffic, market.waits):
+            run.note("" if found is None else found.describe(), self.day)
+        if not self.has_schedule:
+            return
+        network, result, first = self.case.network, self.result, self.first_period
+        rows = (self.case.n_periods, MERGE_ROWS)
+        run.tables.write_pieces(
+            "flows",
+            self.day,
+            (
+                frames.flows_table(network, result, first, lines=some)
+                for some in frames.pieces(network.n_lines, *rows)
+            ),
+        )
+        run.tables.write_pieces(
+            "prices",
+            self.day,
+            (
+                frames.prices_table(network, result, first, buses=some)
+                for some in frames.pieces(network.n_buses, *rows)
+            ),
+        )
+        if self.day == 0 and network.n_lines * network.n_buses <= PTDF_CELLS:
+            run.writer.write_ptdf(ptdf(network), network.bus_id, network.line_id)
+        folder = run.tables.folder("schedule", self.day)
+        run.tables.add("schedule", self.day, market.write_schedule(folder))
+
+    def trade(self, market: RayMarket) -> None:
+        """Match trades: here, or of many prosumers in the hosts."""
+        if not self.has_schedule:
+            return
+        run, section, n = self.run, self.run.scenario.market, len(self.case.community)
+        if n <= MAX_MATCHED_PROSUMERS:
+            dispatch = market.dispatch()
+            self._stored_kwh = _stored_kwh(dispatch)
+            matched = match_trades(self.case, self.result, dispatch.p_kw, section)
+            table = matched.trades.later(run.trades, self.first_period).table()
+            run.tables.write("trades", self.day, table)
+            self._traded, self.matched = matched.totals, True
+        elif reason := unmatched(n, section):
+            if reason not in run.notes:
+                run.note(reason)
+            return
+        else:
+            folder = run.tables.folder("trades", self.day)
+            records, self._traded = market.write_trades(folder, self.result, section, run.trades)
+            run.tables.add("trades", self.day, records)
+        run.trades += self._traded.trades
+        run.traded_wh += self._traded.energy_wh
+        run.dropped_wh += self._traded.dropped_wh
+
+    # --- without them ------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What looks at the cleared day from outside: the central benchmark, the AC load flow."""
+        if not self.has_schedule:
+            return
+        if self._wants_central:
+            self._solve_central()
+        if self.run.scenario.results.powerflow:
+            self._check_powerflow()
+
+    @property
+    def _wants_central(self) -> bool:
+        if self.run.central is not None:
+            return self.run.central
+        return len(self.case.community) <= self.run.scenario.results.central_up_to_prosumers
+
+    def _solve_central(self) -> None:
+        from raygrid.market.central import CentralStatus, solve_central
+
+        self.run.tell(self.run.of_day("solving the central benchmark", self.day))
+        central: CentralResult = solve_central(
+            self.case, network_constrained=self.run.scenario.market.network_constrained
+        )
+        if central.status is not CentralStatus.OPTIMAL:
+            self.run.note(f"the central benchmark ended as {central.status}", self.day)
+            return
+        self._central = central_summary(self.result.welfare, central.welfare, central.seconds)
+
+    def _check_powerflow(self) -> None:
+        from raygrid.grid.powerflow import ac_check
+
+        limits = self.run.scenario.voltage
+        bounds = (
+            {}
+            if limits is None
+            else {
+                "v_min_pu": limits.v_min_pu,
+                "v_max_pu": limits.v_max_pu,
+                "v_slack_pu": limits.v_slack_pu,
+            }
+        )
+        self.run.tell(self.run.of_day("checking the day by an AC load flow", self.day))
+        case = self.case
+        try:
+            check = ac_check(case.network, self.result.p_bus_kw, -case.reactive_load_kvar, **bounds)
+        except RaygridError as error:
+            self.run.note(f"no AC check: {error}", self.day)
+            return
+        self._powerflow = powerflow_summary(check, case.period_hours)
+
+    def summary(self) -> DaySummary:
+        """The day in figures."""
+        horizon, traded = self.run.scenario.horizon, self._traded
+        began = horizon.start + timedelta(hours=self.day * horizon.day_hours)
+        energy = 0.0 if traded is None else traded.energy_wh / 1e3
+        constrained = self.run.scenario.market.network_constrained
+        return DaySummary(
+            self.day,
+            began.isoformat(),
+            clearing_summary(self.case, self.result, constrained, energy),
+            self._central,
+            self._powerflow,
+            None if traded is None else traded.trades,
+            self._stored_kwh,
+        )
+
+
+def new_checkpoint(run: Path) -> CheckpointWriter:
+    """A new checkpoint of a run's clearing."""
+    return CheckpointWriter(run / CHECKPOINT, scenario_digest(run))
+
+
+def _stored_kwh(dispatch: Dispatch) -> float:
+    """Energy in all batteries and EVs at the day's end [kWh]."""
+    total = float(dispatch.soc_kwh[:, -1].sum())
+    if dispatch.stores is not None:
+        is_ev = dispatch.stores.kind == StoreKind.EV
+        total += float(dispatch.stores.energy_kwh[is_ev, -1].sum())
+    return total
