@@ -281,7 +281,7 @@ class _Course:
     def _begin(self, market: RayMarket, day: int) -> bool:
         """Take up the next day; False where its data do not allow that."""
         self.end_last_day()
-        self._run.tell(f"day {day} of {self._run.scenario.horizon.days}")
+        self._run.tell(f"day {day}; the last one is {self._run.scenario.horizon.days - 1}")
         try:
             network = market.case.network
             draft = draft_another_day(self._draft, network, base_dir=self._base_dir, day=day)

@@ -53,12 +53,24 @@ def figures(data: RunData, other: RunData | None = None) -> list[Figure]:
     ]
 
 
+def _longest_day(c: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], str]:
+    """The rounds of the day that took most of them, and which it is where there are several."""
+    day = c.get("day")
+    if day is None or day.min() == day.max():
+        return c, ""
+    days, counts = np.unique(day, return_counts=True)
+    longest = days[np.argmax(counts)]
+    said = f"Day {longest}, which took most of the {len(days)} days. "
+    return {name: values[day == longest] for name, values in c.items()}, said
+
+
 def convergence(data: RunData) -> Figure:
     """Residuals by iteration (figure 6.3)."""
     title = "Convergence of ADMM"
     c = data.convergence
     if c is None or not len(c["iteration"]):
         return Figure("convergence", title, "", "The market was not cleared by ADMM.")
+    c, day = _longest_day(c)
     entries = [
         ("primal residual", "blue"),
         ("its tolerance", "blue-"),
@@ -85,7 +97,7 @@ def convergence(data: RunData) -> Figure:
     axes.plot(k, c["dual_residual"], "red")
     clearing = data.summary["clearing"] or {}
     status = str(clearing.get("status", "unfinished")).replace("_", " ")
-    caption = (
+    caption = day + (
         f"{plural(len(k), 'iteration')}, {status}. ADMM stops when both residuals are below their "
         f"tolerances (size-weighted norms over all prosumers and periods)."
     )

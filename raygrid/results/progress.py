@@ -156,7 +156,8 @@ def _community(summary: Summary) -> str:
         (summary.lines, "line", "lines"), (summary.periods, "period", "periods"),
         (summary.actors, "actor", "actors"),
     )  # fmt: skip
-    return ", ".join(f"{n:,} {one if n == 1 else many}" for n, one, many in counts)
+    said = ", ".join(f"{n:,} {one if n == 1 else many}" for n, one, many in counts)
+    return f"{said}, {len(summary.days)} days" if len(summary.days) > 1 else said
 
 
 def _settlement(s: SettlementSummary) -> str:

@@ -82,7 +82,8 @@ def render_report(data: RunData, other: RunData | None = None) -> str:
 def _tables(data: RunData) -> list[ReportTable]:
     """All tables that the run has, in reading order."""
     tables = (
-        _money_table(data), *settlement_tables(data), _line_table(data), _period_table(data),
+        _day_table(data), _money_table(data), *settlement_tables(data), _line_table(data),
+        _period_table(data),
     )  # fmt: skip
     return [table for table in tables if table is not None]
 
@@ -202,6 +203,39 @@ def _line_table(data: RunData) -> ReportTable | None:
         ("Line", ""), ("Buses", ""), ("Limit", "kW"), ("Flow", "kW"), ("Use", ""), ("Period", ""),
     )  # fmt: skip
     return ReportTable("lines", "The fullest lines", columns, rows)
+
+
+def _day_table(data: RunData) -> ReportTable | None:
+    """The days of a run that has several."""
+    days = data.summary.get("days") or []
+    if len(days) < 2:
+        return None
+    money = data.currency
+    columns = (
+        ("Day", ""), ("Begins", ""), ("Clearing", ""), ("Iterations", ""), ("Welfare", money),
+        ("Gap", ""), ("Traded", "kWh"), ("Grid import", "kWh"), ("Fullest line", ""),
+        ("Stored at the end", "kWh"), ("Lowest voltage", "p.u."),
+    )  # fmt: skip
+    rows = []
+    for day in days[:MAX_PERIODS]:
+        c, central, check = day["clearing"], day["central"], day["powerflow"]
+        use, gap = c["max_line_utilisation"], None if central is None else central["gap"]
+        rows.append(
+            [
+                str(day["day"]),
+                day["date"].replace("T", " ")[:16],
+                c["status"].replace("_", " "),
+                str(c["iterations"]),
+                _digits(c["welfare"], 5),
+                "–" if gap is None else percent(gap, 2),
+                _digits(c["energy_traded_kwh"], 5),
+                _digits(c["grid_import_kwh"], 5),
+                "–" if use is None else percent(use),
+                _digits(day["stored_kwh"], 4),
+                _digits(None if check is None else check["min_voltage_pu"], 4),
+            ]
+        )
+    return ReportTable("days", "Day by day", columns, rows)
 
 
 def _money_table(data: RunData) -> ReportTable | None:
