@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from raygrid.results.summary import (
     CentralSummary,
     central_summary,
     clearing_summary,
+    communication_summary,
     powerflow_summary,
 )
 from raygrid.scenario.config import Scenario
@@ -124,8 +125,9 @@ class MarketDay:
         self.matched = False
         self._traded: TradeTotals | None = None
         self._central: CentralSummary | None = None
-        self._powerflow: dict[str, object] | None = None
+        self._powerflow: Mapping[str, Any] | None = None
         self._stored_kwh: float | None = None
+        self._communication: Mapping[str, Any] | None = None
 
     @property
     def first_period(self) -> int:
@@ -173,6 +175,7 @@ class MarketDay:
         """Clear, and write everything that the hosts hold while they are there."""
         run = self.run
         records = [outcome.record for outcome in past if outcome.record is not None]
+        options = clearing_options(run.scenario)
         before = f"day {self.day}  " if run.has_several else ""
         with ProgressLine() as line:
 
@@ -182,7 +185,6 @@ class MarketDay:
                     line.update(outcome.record, outcome.mean_price_per_kwh, before)
 
             try:
-                options = clearing_options(run.scenario)
                 self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
             finally:
                 if checkpoint is not None:
@@ -193,8 +195,11 @@ class MarketDay:
             run.note(f"mended during the clearing: {text}", self.day)
         for text in self.result.notes:
             run.note(text, self.day)
-        for found in (market.traffic, market.waits):
-            run.note("" if found is None else found.describe(), self.day)
+        if market.traffic is not None and options.staleness is not None:
+            run.note(market.traffic.describe(run.scenario.currency), self.day)
+            self._communication = communication_summary(market.traffic, options.staleness)
+        if market.waits is not None:
+            run.note(market.waits.describe(), self.day)
         if not self.has_schedule:
             return
         network, result, first = self.case.network, self.result, self.first_period
@@ -299,7 +304,7 @@ class MarketDay:
         """The day in figures."""
         horizon, traded = self.run.scenario.horizon, self._traded
         began = horizon.start + timedelta(hours=self.day * horizon.day_hours)
-        energy = 0.0 if traded is None else traded.energy_wh / 1e3
+        energy = None if traded is None else traded.energy_wh / 1e3
         constrained = self.run.scenario.market.network_constrained
         return DaySummary(
             self.day,
@@ -309,6 +314,7 @@ class MarketDay:
             self._powerflow,
             None if traded is None else traded.trades,
             self._stored_kwh,
+            self._communication,
         )
 
 

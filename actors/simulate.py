@@ -33,6 +33,7 @@ from raygrid.results.day_totals import (
     DaySummary,
     total_central,
     total_clearing,
+    total_communication,
     total_powerflow,
 )
 from raygrid.results.files import RunStatus, going_on
@@ -337,6 +338,7 @@ class _Course:
             settlement=None if settled is None else settled.summary,
             powerflow=total_powerflow(self.days),
             memory=self._memory,
+            communication=total_communication(self.days),
             days=[asdict(day) for day in self.days],
         )
         notes = tuple(dict.fromkeys([*case.notes, *run.notes]))

@@ -276,7 +276,7 @@ def _run_one(run: StudyRun, out: Path, cpus: int, central: bool | None) -> dict[
         place = traceback.extract_tb(error.__traceback__)[-1]
         return {"reason": f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"}
     summary = json.loads((result.path / SUMMARY).read_text(encoding="utf-8"))
-    return {"path": str(result.path), "summary": summary, "reason": result.clearing.reason}
+    return {"path": str(result.path), "summary": summary, "reason": result.reason}
 
 
 def _outcome(ref: Any) -> Mapping[str, Any]:

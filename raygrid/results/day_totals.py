@@ -14,6 +14,8 @@ _ADDED = (
     "locational_price_surplus", "locational_price_tariff_difference", "seconds",
 )  # fmt: skip
 _LARGEST = ("max_line_utilisation", "max_balance_error_kw")
+_OF_LINKS = {"rate_bits_per_s", "utilisation"}
+"""What links are like, which no day adds to."""
 _RESIDUALS = ("primal_residual", "dual_residual", "primal_tolerance", "dual_tolerance")
 
 
@@ -37,6 +39,8 @@ class DaySummary:
         Number of its trades; None where none were matched.
     stored_kwh : float or None
         Energy in batteries and EVs at its end, where all schedules were at hand [kWh].
+    communication : mapping or None
+        What went over modelled links.
     """
 
     day: int
@@ -46,6 +50,7 @@ class DaySummary:
     powerflow: Mapping[str, Any] | None = None
     trades: int | None = None
     stored_kwh: float | None = None
+    communication: Mapping[str, Any] | None = None
 
 
 def total_clearing(days: Sequence[DaySummary]) -> ClearingSummary:
@@ -108,3 +113,15 @@ def total_powerflow(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
         "overloads": together("overloads", sum),
         "losses_kwh": together("losses_kwh", sum),
     }
+
+
+def total_communication(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
+    """What went over modelled links on all days; None where there are none."""
+    known = [day.communication for day in days if day.communication is not None]
+    if not known:
+        return None
+    totals = dict(known[0])
+    for name in totals.keys() - _OF_LINKS:
+        values = [one[name] for one in known]
+        totals[name] = None if None in values else sum(values)
+    return totals

@@ -47,6 +47,8 @@ def finish_update(path: Path) -> bool:
     if whole:
         for file in sorted(staged.iterdir()):
             if file.name != MANIFEST:
+                if (path / file.name).is_dir():
+                    shutil.rmtree(path / file.name)
                 os.replace(file, path / file.name)
         os.replace(staged / MANIFEST, path / MANIFEST)
     shutil.rmtree(staged, ignore_errors=True)
@@ -87,8 +89,11 @@ class RunUpdate:
             ) from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """A new version of a table."""
+        """A new version of a table, in one file also where there were parts of it."""
         table = conform(name, table)
+        files: dict[str, str] = self.manifest["files"]
+        for part in [file for file in files if file.startswith(f"{name}.parquet/")]:
+            del files[part]
         self._write(
             f"{name}.parquet", lambda stream: pq.write_table(table, stream, compression="zstd")
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from raygrid.errors import EndedShortError, InputError
+from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS
 from raygrid.results.files import SUMMARY, RunStatus, json_text
 from raygrid.results.reader import RunReader, find_run
 from raygrid.results.report import write_report
@@ -72,11 +73,12 @@ def settle_stored(path: Path, chain: str | None = None, redeploy: bool = False) 
     """
     finish_update(find_run(path))
     run = RunReader(path)
-    if run.has("trades.parquet") and (run.path / "trades.parquet").is_dir():
+    n_prosumers = int((run.summary or {}).get("prosumers", 0))
+    if n_prosumers > MAX_MATCHED_PROSUMERS:
         raise InputError(
-            "its trades are in parts, which only runs of many prosumers are",
+            f"it has {n_prosumers} prosumers, whose trades are with their hosts",
             str(run.path),
-            "settle a run of at most 20,000 prosumers",
+            f"settle a run of at most {MAX_MATCHED_PROSUMERS} prosumers",
         )
     scenario, registry = stored_scenario(run), stored_registry(run)
     order = SettlementOrder(
