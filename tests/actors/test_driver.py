@@ -210,7 +210,8 @@ def test_the_schedule_is_written_whole(
     monkeypatch.setattr("actors.driver.PART_ROWS", part_rows)
     result = market.clear(options)
     folder = tmp_path / "schedule.parquet"
-    records = market.write_schedule(folder, first_period=8)
+    monkeypatch.setattr(market, "day", 1)
+    records = market.write_schedule(folder)
     assert len({record.file for record in records}) == len(records) == files
     rows = pq.read_table(folder).to_pandas()
     assert len(rows) == sum(record.rows for record in records) == (6 + 1) * 8
