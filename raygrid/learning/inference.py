@@ -389,7 +389,8 @@ def load_forecaster(folder: Path, data: Dataset | None = None) -> Forecaster:
     wanted["embedding"] = (models, len(ids) // models, spec.embedding)
     # The shapes follow from the manifest: a second look, now that it is known.
     load_weights(folder, KIND, wanted)
-    if spec.architecture not in ARCHITECTURES or facts.get("levels") != list(LEVELS):
+    known = spec.architecture in ARCHITECTURES and facts.get("levels") == list(LEVELS)
+    if not known or spread.shape != (len(TARGETS), len(SUN_SHARES) + 1):
         raise InputError("of another kind of network", f"weights {folder}", "train them again")
     weights = {name: found.arrays[name] for name in wanted}
     forecaster = Forecaster(spec, weights, scaling, ids, facts, spread)

@@ -346,5 +346,7 @@ def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> 
     changed = replace(small_data, load_kw=small_data.load_kw * 2)
     with pytest.raises(InputError, match="trained on other data"):
         load_forecaster(folder, changed)
+    with pytest.raises(InputError, match="of another kind of network"):
+        load_forecaster(save_forecaster(tmp_path / "other", replace(found, spread=np.ones(3))))
     with pytest.raises(InputError, match="is before the first that has its past"):
         found.forecast(found.series(small_data), np.array([3]))
