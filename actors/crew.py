@@ -149,7 +149,11 @@ class Crew:
         return draft.case(joined(surveys))
 
     def begin_day(
-        self, draft: CaseDraft, messages: Sequence[FinalMessage], everything_here: bool
+        self,
+        draft: CaseDraft,
+        messages: Sequence[FinalMessage],
+        everything_here: bool,
+        given: Charge | None = None,
     ) -> None:
         """Take up another market day, which begins with the charge that the last one leaves.
 
@@ -164,10 +168,15 @@ class Crew:
             Of the last day's final schedule, in host order.
         everything_here : bool
             Whether the new case is to know everybody's charge, as a small one can.
+        given : Charge, optional
+            The charge by bus and id, where the last day ended otherwise than its schedule.
         """
         import ray
 
-        charge = [h.end_day.remote(m) for h, m in zip(self.hosts, messages, strict=True)]
+        if given is None:
+            charge = [h.end_day.remote(m) for h, m in zip(self.hosts, messages, strict=True)]
+        else:
+            charge = [ray.put(given.rows(s.start, s.stop)) for s in self.placement.seats]
         case = self._surveyed(draft, charge)
         known = Charge.joined(ray.get(charge)) if everything_here else None
         self._charge = charge

@@ -29,6 +29,7 @@ from raygrid.market.messages import RoundOutcome
 from raygrid.market.session import RoundCallback, clear
 from raygrid.market.staleness import Traffic
 from raygrid.market.stragglers import Waits
+from raygrid.prosumer.carried import Charge
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
@@ -251,7 +252,7 @@ class RayMarket:
         back[order] = np.arange(len(order))
         return Dispatch.joined(parts).take(back)
 
-    def begin_day(self, draft: CaseDraft, day: int) -> None:
+    def begin_day(self, draft: CaseDraft, day: int, charge: Charge | None = None) -> None:
         """Take up another market day with the same actors, where the last clearing left off.
 
         Batteries and EVs begin with the charge that the last final schedule leaves them; the
@@ -263,6 +264,8 @@ class RayMarket:
             Of the new day, from `raygrid.scenario.build.draft_another_day`.
         day : int
             Which of the days in a row, from 0.
+        charge : Charge, optional
+            What it begins with, by bus and id, where the last day ended otherwise than scheduled.
 
         Raises
         ------
@@ -273,7 +276,7 @@ class RayMarket:
         """
         is_small = len(draft.community) <= MAX_MATCHED_PROSUMERS
         self._finished().with_hosts(
-            lambda _, messages: self._crew.begin_day(draft, messages, is_small)
+            lambda _, messages: self._crew.begin_day(draft, messages, is_small, charge)
         )
         self.case, self.day, self._last = self._crew.case, day, None
 

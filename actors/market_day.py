@@ -13,15 +13,18 @@ import numpy as np
 from actors.checkpoint import CheckpointWriter, scenario_digest
 from actors.driver import RayMarket
 from actors.session import clearing_options
+from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
 from raygrid.grid.ptdf import ptdf
 from raygrid.market.marketplace import (
     MAX_MATCHED_PROSUMERS,
+    MatchedMarket,
     TradeTotals,
     match_trades,
     unmatched,
 )
 from raygrid.market.messages import RoundOutcome
+from raygrid.market.trades import Trades
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.stores import StoreKind
 from raygrid.results import frames
@@ -37,12 +40,21 @@ from raygrid.results.summary import (
     communication_summary,
     powerflow_summary,
 )
+from raygrid.scenario.case import Case
 from raygrid.scenario.config import Scenario
 from raygrid.scenario.tables import day_tables, network_tables, population_tables, tariff_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from raygrid.learning.delivered_day import DeliveredDay
+    from raygrid.learning.stages import DayStages
     from raygrid.market.central import CentralResult
     from raygrid.market.clearing import ClearingResult
+
+
+SESSIONS = ("day_ahead", "intraday")
+"""Names of the sessions of a period, in their order."""
 
 
 @dataclass
@@ -61,6 +73,8 @@ class Run:
         Gets a line now and then.
     central : bool or None
         Whether the central benchmark was asked for; None leaves it to the scenario.
+    stages : DayStages or None
+        Who forecasts and bids; None without an intraday stage.
     notes : list of str
         What a reader must know.
     trades, dropped_wh : int
@@ -74,6 +88,7 @@ class Run:
     tables: DayTables
     tell: Callable[[str], None]
     central: bool | None = None
+    stages: DayStages | None = None
     notes: list[str] = field(default_factory=list)
     trades: int = 0
     traded_wh: int = 0
@@ -103,13 +118,17 @@ class MarketDay:
         What it shares with the other days.
     market : RayMarket
         Its market, which has taken up this day.
+    measured : Case, optional
+        The day as it is measured, where the market has taken it up as it is forecast.
 
     Attributes
     ----------
     day : int
         Which of the days in a row, from 0.
-    case : Case
-        What is cleared.
+    case, measured : Case
+        What is cleared, and what is then measured.
+    delivered : DeliveredDay or None
+        The intraday stage, where there is one.
     result : ClearingResult
         How it cleared, from `clear` on.
     matched : bool
@@ -118,8 +137,10 @@ class MarketDay:
 
     result: ClearingResult
 
-    def __init__(self, run: Run, market: RayMarket) -> None:
+    def __init__(self, run: Run, market: RayMarket, measured: Case | None = None) -> None:
         self.run = run
+        self.measured = measured or market.case
+        self.delivered: DeliveredDay | None = None
         self.day = market.day
         self.case = market.case
         self.matched = False
@@ -152,8 +173,8 @@ class MarketDay:
             run.tables.write("tariffs", self.day, tariff_rows(case.grid, self.first_period))
         if len(case.community) <= MAX_MATCHED_PROSUMERS:
             if is_first:
-                run.writer.write_table("prosumers", population_tables(case)["prosumers"])
-            for name, table in day_tables(case, self.day).items():
+                run.writer.write_table("prosumers", population_tables(self.measured)["prosumers"])
+            for name, table in day_tables(self.measured, self.day).items():
                 run.tables.write(name, self.day, table)
             return
         names = ["profiles", *(["stores"] if case.stores else [])]
@@ -234,9 +255,12 @@ class MarketDay:
             dispatch = market.dispatch()
             self._stored_kwh = _stored_kwh(dispatch)
             matched = match_trades(self.case, self.result, dispatch.p_kw, section)
-            table = matched.trades.later(run.trades, self.first_period).table()
-            run.tables.write("trades", self.day, table)
             self._traded, self.matched = matched.totals, True
+            if run.stages is not None:
+                self._deliver(run.stages, dispatch, matched)
+            else:
+                table = matched.trades.later(run.trades, self.first_period).table()
+                run.tables.write("trades", self.day, table)
         elif reason := unmatched(n, section):
             if reason not in run.notes:
                 run.note(reason)
@@ -248,6 +272,35 @@ class MarketDay:
         run.trades += self._traded.trades
         run.traded_wh += self._traded.energy_wh
         run.dropped_wh += self._traded.dropped_wh
+
+    def _deliver(self, stages: DayStages, dispatch: Dispatch, matched: MatchedMarket) -> None:
+        """The intraday stage: what is measured is traded on top of what peers agreed on."""
+        from raygrid.learning.delivered_day import deliver
+
+        run, first = self.run, self.first_period
+        run.tell(run.of_day("trading what was not as forecast", self.day))
+        self.delivered = done = deliver(
+            run.scenario,
+            self.case,
+            self.measured,
+            self.result,
+            dispatch,
+            matched.trades,
+            bidders=stages.bidders,
+            policy=stages.policy,
+        )
+        sessions = (done.plan.trades, done.intraday.trades)
+        run.tables.write("trades", self.day, session_table(sessions, run.trades, first))
+        run.tables.write("forecasts", self.day, done.forecast_rows(first))
+        run.tables.write("intraday", self.day, done.rows(first))
+        agreed = int(done.plan.trades.energy_wh.sum())
+        count = sum(len(trades) for trades in sessions)
+        self._traded = TradeTotals(count, agreed, matched.dropped_wh)
+        population = self.measured.population
+        is_ev = population.stores.kind == StoreKind.EV
+        charge = done.charge(population)
+        order = np.argsort(population.bus[population.stores.owner], kind="stable")
+        self._stored_kwh = float(charge.soc_kwh.sum() + charge.store_kwh[is_ev[order]].sum())
 
     # --- without them ------------------------------------------------------------------------
 
@@ -292,13 +345,20 @@ class MarketDay:
             }
         )
         self.run.tell(self.run.of_day("checking the day by an AC load flow", self.day))
-        case = self.case
+        case = self.measured
         try:
-            check = ac_check(case.network, self.result.p_bus_kw, -case.reactive_load_kvar, **bounds)
+            check = ac_check(case.network, self._bus_kw, -case.reactive_load_kvar, **bounds)
         except RaygridError as error:
             self.run.note(f"no AC check: {error}", self.day)
             return
         self._powerflow = powerflow_summary(check, case.period_hours)
+
+    @property
+    def _bus_kw(self) -> FloatArray:
+        """(B, T) net injections of the day, as measured where there is an intraday stage [kW]."""
+        if self.delivered is None:
+            return self.result.p_bus_kw
+        return self.delivered.bus_kw(self.case.network.n_buses)
 
     def summary(self) -> DaySummary:
         """The day in figures."""
@@ -315,12 +375,43 @@ class MarketDay:
             None if traded is None else traded.trades,
             self._stored_kwh,
             self._communication,
+            *self._stages_summary(),
         )
+
+    def _stages_summary(self) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        done, stages = self.delivered, self.run.stages
+        if done is None or stages is None:
+            return None, None
+        return done.forecast_summary(stages.forecast), done.summary()
 
 
 def new_checkpoint(run: Path) -> CheckpointWriter:
     """A new checkpoint of a run's clearing."""
     return CheckpointWriter(run / CHECKPOINT, scenario_digest(run))
+
+
+def session_table(sessions: tuple[Trades, Trades], first_id: int, first_period: int) -> pa.Table:
+    """Rows of `trades.parquet` of a day with two sessions, numbered by period, then by session.
+
+    Parameters
+    ----------
+    sessions : tuple of Trades
+        Of the day ahead and of the intraday auction, their periods counted from 0.
+    first_id, first_period : int
+        Id of the first trade, and global index of the first period.
+    """
+    import pyarrow as pa
+
+    parts = [trades.later(0, first_period).table() for trades in sessions]
+    names = [pa.repeat(name, len(part)) for name, part in zip(SESSIONS, parts, strict=True)]
+    rows = pa.concat_tables(
+        part.append_column("session", name) for part, name in zip(parts, names, strict=True)
+    )
+    number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    period = rows["period"].to_numpy()
+    rows = rows.take(np.lexsort((rows["trade_id"].to_numpy(), number, period)))
+    ids = pa.array(first_id + np.arange(len(rows)))
+    return rows.set_column(rows.column_names.index("trade_id"), "trade_id", ids)
 
 
 def _stored_kwh(dispatch: Dispatch) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -28,12 +28,15 @@ from raygrid.errors import InputError, RaygridError
 from raygrid.market.clearing import ClearingResult, ClearingStatus
 from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS
 from raygrid.market.messages import RoundOutcome
+from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.results.day_tables import DayTables
 from raygrid.results.day_totals import (
     DaySummary,
     total_central,
     total_clearing,
     total_communication,
+    total_forecast,
+    total_intraday,
     total_powerflow,
 )
 from raygrid.results.files import RunStatus, going_on
@@ -44,10 +47,12 @@ from raygrid.results.store import RunInfo, RunWriter
 from raygrid.results.summary import Seconds, Summary, memory_summary
 from raygrid.scenario.build import CaseDraft, draft_another_day, draft_case
 from raygrid.scenario.case import Case
+from raygrid.scenario.config import Scenario
 from raygrid.scenario.load import dump_resolved, load_scenario
 from raygrid.scenario.settlement import public_name
 
 if TYPE_CHECKING:
+    from raygrid.learning.stages import DayStages
     from raygrid.settlement.desk import SettledRun
 
 
@@ -177,8 +182,13 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     options.actors.check(len(draft.community))
     # Of many prosumers only the hosts know the sums that complete the case.
     case = draft if len(draft.community) > MAX_MATCHED_PROSUMERS else draft.surveyed()
+    stages, measured = None, None
+    if scenario.stages.intraday != "none":
+        stages, measured, case = _staged(scenario, base_dir, draft)
     build_s = perf_counter() - started
     chain, unsettled = chain_of_run(options.chain, scenario.settlement, len(draft.community))
+    if stages is not None and chain is not None:
+        chain, unsettled = None, "not settled: trades of two sessions are not settled yet"
     command = options.command
     if options.chain is not None or chain is not None:
         # What a node's URL may hold in confidence stays out of the run.
@@ -207,8 +217,8 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         with RunWriter(options.out, scenario.name, info) as writer:
             writer.write_scenario(dump_resolved(scenario, base_dir))
             tables = DayTables(writer, n_days)
-            run = Run(scenario, writer, tables, tell, options.central)
-            course = _Course(run, draft, base_dir)
+            run = Run(scenario, writer, tables, tell, options.central, stages)
+            course = _Course(run, draft, base_dir, measured)
             hint = going_on(f"give 'raygrid simulate --resume {writer.path}'")
             with nullcontext() if run.has_several else hint, ExitStack() as stack:
                 stack.callback(tables.close)
@@ -237,11 +247,30 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             return course.finish(placement.n_hosts, seconds)
 
 
+def _staged(scenario: Scenario, base_dir: Path, draft: CaseDraft) -> tuple[DayStages, Case, Case]:
+    """Who forecasts and bids, and the first day as it is measured and as it is forecast."""
+    from raygrid.learning.delivered_day import intraday_market
+    from raygrid.learning.stages import DayStages
+
+    n = len(draft.community)
+    if n > MAX_MATCHED_PROSUMERS:
+        raise InputError(
+            f"{n} prosumers, more than the {MAX_MATCHED_PROSUMERS} of an intraday market",
+            f"{scenario.name}:stages.intraday",
+            "choose none, or fewer agents",
+        )
+    stages = DayStages.of(scenario, base_dir, n)
+    measured = draft.surveyed()
+    intraday_market(scenario, measured)  # refuses what it does not know before Ray starts
+    return stages, measured, stages.forecast_draft(draft, measured, 0).surveyed()
+
+
 class _Course:
     """The days of a run, one after the other, and what they come to."""
 
-    def __init__(self, run: Run, draft: CaseDraft, base_dir: Path) -> None:
+    def __init__(self, run: Run, draft: CaseDraft, base_dir: Path, measured: Case | None) -> None:
         self._run = run
+        self._measured = measured
         self._draft = draft
         self._base_dir = base_dir
         self._memory: Mapping[str, int] | None = None
@@ -258,12 +287,14 @@ class _Course:
     ) -> None:
         """Let the market's actors do one day after the other, as far as there is one to do."""
         run = self._run
+        for text in () if run.stages is None else run.stages.notes:
+            run.note(text)
         if past:
             run.note(f"resumed after round {len(past) - 1} of an earlier run")
         for day in range(run.scenario.horizon.days):
             if day and not self._begin(market, day):
                 break
-            today = self._last = MarketDay(run, market)
+            today = self._last = MarketDay(run, market, self._measured)
             today.write_case(market)
             if not run.has_several:
                 self._checkpoint = new_checkpoint(run.writer.path)
@@ -286,11 +317,21 @@ class _Course:
         try:
             network = market.case.network
             draft = draft_another_day(self._draft, network, base_dir=self._base_dir, day=day)
-            market.begin_day(draft, day)
+            market.begin_day(*self._taken_up(draft, day))
         except InputError as error:
             self._reasons.append(f"day {day} cannot begin: {error}")
             return False
         return True
+
+    def _taken_up(self, draft: CaseDraft, day: int) -> tuple[CaseDraft, int, Charge | None]:
+        """What the market takes up of a day: what is forecast, where there are forecasts."""
+        stages, done = self._run.stages, self._last.delivered
+        if stages is None or done is None:
+            return draft, day, None
+        charge = done.charge(self._last.measured.population)
+        measured = draft.surveyed()
+        self._measured = replace(measured, community=CarriedCommunity(measured.community, charge))
+        return stages.forecast_draft(draft, measured, day), day, charge
 
     def _note(self, today: MarketDay) -> None:
         result = today.result
@@ -336,6 +377,8 @@ class _Course:
             central=total_central(self.days),
             seconds=seconds,
             settlement=None if settled is None else settled.summary,
+            forecast=total_forecast(self.days),
+            intraday=total_intraday(self.days),
             powerflow=total_powerflow(self.days),
             memory=self._memory,
             communication=total_communication(self.days),

@@ -268,6 +268,60 @@ STATEMENTS = pa.schema(
 `network_micro` went to the network account; opening + earned - paid = closing balance.
 """
 
+FORECASTS = pa.schema(
+    _schema(
+        ["prosumer_id", "period"],
+        [
+            "load_kw",
+            "pv_kw",
+            "fixed_load_kw",
+            "demand_limit_kw",
+            "step_load_kw",
+            "step_pv_kw",
+        ],
+    )
+)
+"""What loads and PV were forecast to be: a day ahead, with the fixed load and the limit of elastic
+demand that the day-ahead market was cleared on, and when the orders of the period were due. Elastic
+demand is in `load_kw` as that market planned it.
+"""
+
+INTRADAY = pa.schema(
+    _schema(
+        [
+            "prosumer_id",
+            "period",
+            "position_wh",
+            "sold_wh",
+            "bought_wh",
+            "failed_wh",
+            "money_micro",
+        ],
+        [
+            "p_kw",
+            "pv_kw",
+            "load_kw",
+            "curtailed_kw",
+            "battery_kw",
+            "ev_kw",
+            "shifted_kw",
+            "battery_kwh",
+            "ev_kwh",
+            "shifted_kwh",
+            "unmet_kwh",
+            "import_kwh",
+            "export_kwh",
+            "grid_cost",
+            "cycle_cost",
+        ],
+        ["action"],
+    )
+)
+"""What was measured, and traded on top of the net sales of the day ahead (`position_wh`): powers
+of stores are positive where they feed in, `p_kw` = pv - curtailed - load + battery + ev + shifted;
+the balance at tariff is `import_kwh` and `export_kwh`, its cost `grid_cost`, wear `cycle_cost`.
+"""
+
 TABLES = {
     "convergence": CONVERGENCE,
     "schedule": SCHEDULE,
@@ -285,6 +339,8 @@ TABLES = {
     "readings": READINGS,
     "batches": BATCHES,
     "statements": STATEMENTS,
+    "forecasts": FORECASTS,
+    "intraday": INTRADAY,
 }
 """Schema of each table by its file's name without `.parquet`."""
 
@@ -303,11 +359,15 @@ SORT_KEYS = {
     "readings": ("prosumer_id", "period"),
     "batches": ("sequence",),
     "statements": ("prosumer_id",),
+    "forecasts": ("prosumer_id", "period"),
+    "intraday": ("prosumer_id", "period"),
 }
 """Row order of the tables that several writers or days share, so that placement does not show."""
 
-EXTENSIBLE = frozenset({"schedule", "prosumers", "profiles", "stores", "network"})
-"""Tables to which devices added later may add columns after those listed here."""
+EXTENSIBLE = frozenset({"schedule", "prosumers", "profiles", "stores", "network", "trades"})
+"""Tables to which devices and stages added later may add columns after those listed here.
+`session` ('day_ahead' or 'intraday') is one of trades, where there are two.
+"""
 
 
 def conform(name: str, table: pa.Table) -> pa.Table:

@@ -308,10 +308,38 @@ def clear_day_ahead(
     if dispatch is None:
         return _no_plan(case, first_period, result, perf_counter() - started)
     tariff = case.grid.export_price_per_kwh, case.grid.import_price_per_kwh
-    price = np.clip(result.lmp_per_kwh, *tariff)
+    result = replace(result, lmp_per_kwh=np.clip(result.lmp_per_kwh, *tariff))
     how = (market or Market()).model_copy(update={"settlement_price": "locational"})
-    matched = match_trades(case, replace(result, lmp_per_kwh=price), dispatch.p_kw, how).trades
+    matched = match_trades(case, result, dispatch.p_kw, how).trades
     trades = between_peers(matched, first_period)
+    return plan_of(case, result, dispatch, trades, first_period, perf_counter() - started)
+
+
+def plan_of(
+    case: Case,
+    result: ClearingResult,
+    dispatch: Dispatch,
+    trades: Trades,
+    first_period: int,
+    seconds: float,
+) -> DayAheadPlan:
+    """What a cleared day commits to.
+
+    Parameters
+    ----------
+    case : Case
+        What was cleared.
+    result : ClearingResult
+        How.
+    dispatch : Dispatch
+        The final schedule, in the population's order.
+    trades : Trades
+        From `between_peers`.
+    first_period : int
+        Global period at which the day begins.
+    seconds : float
+        Wall time of clearing and matching [s].
+    """
     ids = case.population.prosumer_id
     position = net_sales_wh(trades, ids, first_period, case.n_periods)
     position_kw = position / (WH_PER_KWH * case.period_hours)
@@ -320,7 +348,7 @@ def clear_day_ahead(
         status=result.status,
         reason=result.reason,
         trades=trades,
-        price_per_kwh=price,
+        price_per_kwh=result.lmp_per_kwh,
         position_wh=position,
         position_kw=position_kw,
         plan_kw=_store_powers(dispatch),
@@ -331,7 +359,7 @@ def clear_day_ahead(
         network_micro=int(trades.network_micro.sum()),
         cost=-result.welfare,
         iterations=result.iterations,
-        seconds=perf_counter() - started,
+        seconds=seconds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +42,8 @@ class DaySummary:
         Energy in batteries and EVs at its end, where all schedules were at hand [kWh].
     communication : mapping or None
         What went over modelled links.
+    forecast, intraday : mapping or None
+        How far forecasts were off, and what was traded on top of the day ahead.
     """
 
     day: int
@@ -51,6 +54,8 @@ class DaySummary:
     trades: int | None = None
     stored_kwh: float | None = None
     communication: Mapping[str, Any] | None = None
+    forecast: Mapping[str, Any] | None = None
+    intraday: Mapping[str, Any] | None = None
 
 
 def total_clearing(days: Sequence[DaySummary]) -> ClearingSummary:
@@ -125,3 +130,34 @@ def total_communication(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
         values = [one[name] for one in known]
         totals[name] = None if None in values else sum(values)
     return totals
+
+
+def total_intraday(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
+    """The intraday stages of all days together; None where a day has none."""
+    known = [day.intraday for day in days if day.intraday is not None]
+    if len(known) < len(days) or not known:
+        return None
+    return {
+        name: value if isinstance(value, str) else sum(one[name] for one in known)
+        for name, value in known[0].items()
+    }
+
+
+def total_forecast(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
+    """The forecasts of all days together; None where a day has none.
+
+    Days are equally long: root mean squares and means of all are those of the days' values.
+    """
+    known = [day.forecast for day in days if day.forecast is not None]
+    if len(known) < len(days) or not known:
+        return None
+
+    def together(name: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        values = [float(one[name]) for one in known]
+        if "_rmse_" in name:
+            return math.sqrt(sum(one**2 for one in values) / len(values))
+        return sum(values) / len(values)
+
+    return {name: together(name, value) for name, value in known[0].items()}

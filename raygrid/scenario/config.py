@@ -37,6 +37,7 @@ from raygrid.scenario.intraday import Intraday
 from raygrid.scenario.metering import Metering
 from raygrid.scenario.network import NetworkConfig, TownNetwork
 from raygrid.scenario.settlement import Settlement
+from raygrid.scenario.stages import Stages
 from raygrid.scenario.store_sections import ElectricVehicles, ShiftableLoads
 
 HOURS_PER_DAY = 24.0
@@ -448,6 +449,7 @@ class Scenario(Section):
     intraday: Intraday | None = Field(
         None, description="the double auction of every period; left out: the day ahead alone"
     )
+    stages: Stages = Field(Stages(), description="stages of a market day in raygrid simulate")
     results: Results = Field(Results(), description="what a run computes besides")
 
     @model_validator(mode="after")

@@ -1,0 +1,43 @@
+"""The section of a scenario file that says which stages a market day has."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from raygrid.scenario.fields import DataPath, Section
+
+
+class Stages(Section):
+    """Stages of a market day beside its clearing, in `raygrid simulate`."""
+
+    forecast: Literal["perfect", "persistence", "seasonal", "learned"] = Field(
+        "perfect",
+        description="what the day-ahead market is cleared on: what will be measured, the day "
+        "before, the day a week before, or forecasts by learned weights",
+    )
+    forecaster: DataPath | None = Field(
+        None,
+        description="folder of the weights of `learned`; left out: those beside the scenario, "
+        "and `persistence` where there are none",
+    )
+    intraday: Literal["none", "plan", "rule", "policy"] = Field(
+        "none",
+        description="who bids in the intraday auction: nobody, so that there is none; followers "
+        "of the day-ahead plan; the rule by surplus and tariff; learned policies",
+    )
+    policy: DataPath | None = Field(
+        None,
+        description="folder of the policies of `policy`; left out: those beside the scenario, "
+        "and `plan` where there are none",
+    )
+
+    @model_validator(mode="after")
+    def _errors_are_balanced(self) -> Self:
+        if self.forecast != "perfect" and self.intraday == "none":
+            raise ValueError(
+                f"forecast '{self.forecast}' leaves errors that nobody balances; set "
+                "stages.intraday to plan, rule or policy, or stages.forecast to perfect"
+            )
+        return self
