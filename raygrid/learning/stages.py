@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raygrid.scenario.build import CaseDraft
     from raygrid.scenario.case import Case
 
-FORECASTER, POLICY = "forecaster-day", "policy"
+FORECASTER, POLICY = "forecaster-day", "bidders"
 """Folders of shipped weights, beside a scenario in its folder `weights`."""
 
 
