@@ -46,13 +46,16 @@ class RayPlayers:
 
     def __call__(self, errands: Sequence[Errand]) -> Iterator[tuple[CaseName, Played]]:
         """Play errands; days come as they are done, those of a case in order."""
-        waiting, running = deque(errands), dict[Any, Errand]()
+        waiting = deque(errands)
+        # Streams of results, which Ray gives no type that can be told from a single one's.
+        running: dict[Any, Errand] = {}
         while waiting or running:
             while waiting and len(running) < self._at_a_time:
                 errand = waiting.popleft()
                 running[_start(errand)] = errand
             ready, _ = ray.wait(list(running), num_returns=1)
-            days, errand = ready[0], running[ready[0]]
+            days: Any = ready[0]
+            errand = running[days]
             try:
                 with own_errors():
                     played: Played = ray.get(next(days))

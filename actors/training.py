@@ -12,9 +12,10 @@ from uuid import uuid4
 import numpy as np
 
 from actors.cluster import ClusterOptions, ClusterResources, connect
-from actors.crew import MAX_RESTARTS, REVIVE_TIMEOUT_S, SCHEDULE_TIMEOUT_S, SPREAD
+from actors.crew import REVIVE_TIMEOUT_S, SCHEDULE_TIMEOUT_S
 from actors.errors import LostStateError, own_errors
 from actors.failure import FailureDecision, FailurePolicy
+from actors.hiring import MAX_RESTARTS, SPREAD
 from actors.placement import Placement, PlacementKind, PlacementPolicy, plan_placement
 from actors.prosumer import Pulse, node_id, take_pulse
 from actors.roll import call_roll

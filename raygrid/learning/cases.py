@@ -201,10 +201,9 @@ class Community:
             else:
                 by = Naive(rule.value), Naive(rule.value)
             started = perf_counter()
-            day, step = (
-                make(self.data, who, self.days, period_hours=feed.period_hours)
-                for make, who in zip((day_ahead_predictions, step_predictions), by, strict=True)
-            )
+            hours = feed.period_hours
+            day = day_ahead_predictions(self.data, by[0], self.days, period_hours=hours)
+            step = step_predictions(self.data, by[1], self.days, period_hours=hours)
             seconds = (perf_counter() - started) / step.load_kw.shape[1]
             self._forecasts[rule] = self._whole(day), self._whole(step), seconds
         return self._forecasts[rule]

@@ -272,14 +272,14 @@ def compare_cases(
                 )  # fmt: skip
             else:
                 tell(f"{name}: taken over")
-        for name, (row, energy) in players(errands):
-            keep.add(name, row, energy)
+        for case, (row, energy) in players(errands):
+            keep.add(case, row, energy)
             tell(
-                f"{name}: day {len(keep.cases[name].days)} of {n_days}, "
+                f"{case}: day {len(keep.cases[case].days)} of {n_days}, "
                 f"{row.cost:.2f} {scenario.currency}" + (f" ({row.note})" if row.note else "")
             )
         bound = None
-        days = [row for case in keep.cases.values() for row in case.days]
+        days = [row for played in keep.cases.values() for row in played.days]
         if CaseName.FORESIGHT in options.cases:
             tell("perfect foresight")
             rows, bound = keep.foresight(n_days)
@@ -291,12 +291,12 @@ def compare_cases(
             stages_table(options.rule),
             scenario.currency,
         )
-        for name, table in (
+        for part, table in (
             ("case_days", case_days_table(done_all.days)),
             ("comparison", comparison_table(done_all)),
             ("differences", pairings_table(pairings(done_all))),
         ):
-            _write_table(folder, name, table)
+            _write_table(folder, part, table)
         folder.write_text("scenario.resolved.yaml", resolved)
         folder.write_text("figure7.svg", figure7(done_all))
         folder.write_text(
