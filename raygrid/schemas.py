@@ -190,7 +190,7 @@ PARTICIPANTS = pa.schema(
 )
 """Who is registered for settlement: prosumers and the grid connection. The owner withdraws, the
 meter signs; addresses are 0x and 40, `meter_key` (the compressed public key) 66 hexadecimal
-digits; `funded_micro` is what the escrow held before the first trade.
+digits; `funded_micro` is what was paid into the escrow until the last batch settled.
 """
 
 METERS = pa.schema(
@@ -265,7 +265,8 @@ STATEMENTS = pa.schema(
     )
 )
 """A participant's account over the run. `paid_micro` is all that it paid as a buyer, of which
-`network_micro` went to the network account; opening + earned - paid = closing balance.
+`network_micro` went to the network account; opening + earned - paid = closing balance,
+where opening is all that was paid into its escrow, top-ups between days included.
 """
 
 FORECASTS = pa.schema(

@@ -181,6 +181,9 @@ def test_every_placement_gives_the_same_bits_and_settles_later(run, tmp_path):
     assert settled.returncode == 0, settled.stderr
     # Escrows are funded for what settles together, and blocks hold what was sent together.
     apart = {"trades": ["tx_hash", "block"], "statements": ["opening_micro", "closing_micro"]}
+    for one in (run, other):
+        account = table(one, "statements")
+        assert min(account["closing_micro"].to_pylist()) >= 0
     for name in ("trades", "readings", "statements"):
         drop = apart.get(name, [])
         assert table(run, name).drop(drop).equals(table(other, name).drop(drop)), name

@@ -58,7 +58,7 @@ def statement_text(run: RunReader, prosumer_id: int) -> str:
         f"{account['trades']} trades",
         f"unsettled  {_kwh(account['unsettled_bought_wh'])} kWh bought, "
         f"{_kwh(account['unsettled_sold_wh'])} kWh sold",
-        f"balance    {_money(account['opening_micro'])} before, "
+        f"balance    {_money(account['opening_micro'])} paid in, "
         f"{_money(account['closing_micro'])} {money} after",
     ]
     return "\n".join([*lines, *_voided(run, prosumer_id)])

@@ -27,6 +27,7 @@ from raygrid.settlement.evidence import (
     Findings,
     SettledBatch,
     Transfer,
+    funded_micro,
 )
 from raygrid.settlement.participants import Participants
 from raygrid.settlement.rules import (
@@ -164,13 +165,13 @@ def audit(records: RunRecords, view: ChainView, prove: Sequence[int] = ()) -> Au
     """
     findings, columns = Findings(), _Columns(records)
     transfers = _known_transfers(records, view, findings)
-    _check_funding(records, transfers, findings)
     _check_trades(columns, findings)
     books = _Books(np.zeros(len(records.participants), dtype=np.int64), 0, transfers)
     final = np.flatnonzero(columns.sequence >= 0)
     order = final[np.argsort(columns.sequence[final], kind="stable")]
     sequences, starts = np.unique(columns.sequence[order], return_index=True)
     rows_of = np.split(order, starts[1:]) if len(order) else []
+    _check_funding(records, transfers, len(sequences), findings)
     findings.same("chain", "number of batches", len(sequences), view.next_sequence())
     if not np.array_equal(sequences, np.arange(len(sequences))):
         findings.same("trades.parquet", "batch numbers", "without gaps", sequences.tolist())
@@ -370,13 +371,12 @@ def _known_transfers(records: RunRecords, view: ChainView, findings: Findings) -
     return known
 
 
-def _check_funding(records: RunRecords, transfers: Sequence[Transfer], findings: Findings) -> None:
-    """What the escrows held before the first batch."""
+def _check_funding(
+    records: RunRecords, transfers: Sequence[Transfer], batches: int, findings: Findings
+) -> None:
+    """What was paid into the escrows until the last batch."""
     people = records.participants
-    held = np.zeros(len(people), dtype=np.int64)
-    for transfer in transfers:
-        if transfer.before_sequence == 0 and transfer.participant != NETWORK_ACCOUNT:
-            held[transfer.participant] += transfer.micro
+    held = funded_micro(transfers, len(people), batches)
     for k in np.flatnonzero(held != people.funded_micro).tolist():
         where = f"participant {people.prosumer_id[k]}"
         findings.same(where, "funded_micro", int(held[k]), int(people.funded_micro[k]))

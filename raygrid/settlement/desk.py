@@ -20,7 +20,8 @@ from raygrid.settlement.chain.opening import open_chain
 from raygrid.settlement.delivery import Delivery
 from raygrid.settlement.deployment import CHAIN_FOLDER, Deployment, DeploymentSettings
 from raygrid.settlement.engine import BatchOutcome, Needs, SettlementEngine
-from raygrid.settlement.history import History, funded_micro
+from raygrid.settlement.evidence import funded_micro
+from raygrid.settlement.history import History
 from raygrid.settlement.metering import MeteredDay, MeterPark
 from raygrid.settlement.participants import simulated_participants
 from raygrid.settlement.plan import PlannedBatch, Registry, plan_batches, purchases_micro
@@ -270,14 +271,15 @@ class SettlementDesk:
 
         deployment = self.deployment
         history = History(deployment.chain, deployment.ledger.address, deployment.first_block())
-        funded = funded_micro(history.transfers(), len(self._participants))
+        outcomes = self.outcomes()
+        settled = sum(outcome.is_settled for outcome in outcomes)
+        funded = funded_micro(history.transfers(), len(self._participants), settled)
         participants = replace(self._participants, funded_micro=funded)
         days = [
             DayOutcome(day.delivery.trades.trade_id, day.verification, day.outcomes)
             for day in self._days
         ]
         trades = settled_trades(trades, days)
-        outcomes = self.outcomes()
         tables = {
             "trades": trades,
             "participants": participants.table(),
@@ -296,7 +298,7 @@ class SettlementDesk:
             settlement_summary(
                 public_name(self._order.chain),
                 trades,
-                sum(outcome.is_settled for outcome in outcomes),
+                settled,
                 transactions,
                 gas,
                 self.seconds["meter"] + self.seconds["chain"],

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from raygrid.arrays import IntArray
 from raygrid.settlement.contract import ProvenTrade
 
@@ -145,3 +147,27 @@ class Findings:
         if len(self.found) < MAX_DIFFERENCES:
             self.found.append(Difference(where, what, str(expected), str(found)))
         return False
+
+
+def funded_micro(transfers: Sequence[Transfer], count: int, batches: int) -> IntArray:
+    """What was paid into each escrow until the last batch settled, top-ups of later days included.
+
+    Parameters
+    ----------
+    transfers : sequence of Transfer
+        In the order of time.
+    count : int
+        Participants M.
+    batches : int
+        Batches settled; without any, what was there before the first counts.
+
+    Returns
+    -------
+    (M,) int64
+        By id on the chain [1e-6 currency].
+    """
+    held = np.zeros(count, dtype=np.int64)
+    for transfer in transfers:
+        if transfer.before_sequence < max(batches, 1) and transfer.participant < count:
+            held[transfer.participant] += transfer.micro
+    return held

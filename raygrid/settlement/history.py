@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -121,25 +120,3 @@ class History:
         except Reverted:
             return None
         return contract.decode_proof(answer)
-
-
-def funded_micro(transfers: Sequence[Transfer], count: int) -> IntArray:
-    """What each escrow held before the first batch settled.
-
-    Parameters
-    ----------
-    transfers : sequence of Transfer
-        From `History.transfers`.
-    count : int
-        Participants M.
-
-    Returns
-    -------
-    (M,) int64
-        By id on the chain [1e-6 currency].
-    """
-    held = np.zeros(count, dtype=np.int64)
-    for transfer in transfers:
-        if transfer.before_sequence == 0 and transfer.participant < count:
-            held[transfer.participant] += transfer.micro
-    return held

@@ -29,7 +29,7 @@ class Participants:
     group : (M,) int64
         The group of each, for good; a group's ids are consecutive.
     funded_micro : (M,) int64
-        Escrow before the first trade [1e-6 currency].
+        What was paid into the escrow until the last batch settled [1e-6 currency].
     owner_address, meter_address : list of bytes
         Who withdraws, and the meter's account, 20 bytes each.
     meter_key : list of bytes

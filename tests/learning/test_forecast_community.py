@@ -21,7 +21,7 @@ from raygrid.learning.forecast_community import ForecastCommunity, forecast_comm
 from raygrid.learning.forecasting import Naive, day_ahead_predictions
 from raygrid.learning.inference import Forecaster
 from raygrid.learning.network import LEVELS, NetworkSpec, initial_weights
-from raygrid.prosumer.carried import CarriedCommunity
+from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.community import Community
 from raygrid.scenario.build import draft_case
 from raygrid.scenario.config import Scenario
@@ -151,8 +151,8 @@ def test_weights_without_embeddings_serve_any_number_of_households_by_the_hour(
     # The same by day two, from another midnight; charge is carried over.
     later = community_of(*drawn, by, day=1)
     assert (profiles(later)[4] != profiles(fewer)[4]).any()
-    soc = np.linspace(1, 2, 60)
-    carried = CarriedCommunity(later, soc)
+    charge = Charge(np.linspace(1, 2, 60), np.zeros(0, dtype=np.int64), np.zeros(0))
+    carried = CarriedCommunity(later, charge)
     np.testing.assert_array_equal(profiles(carried)[4], profiles(later)[4])
 
 

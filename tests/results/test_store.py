@@ -30,7 +30,7 @@ def price_table(value=0.1):
 
 def test_every_table_comes_back_with_its_exact_schema(make_run):
     run = RunReader(make_run(settled=True))
-    tables = set(schemas.TABLES) - {"buses", "stores"}
+    tables = set(schemas.TABLES) - {"buses", "stores", "forecasts", "intraday"}
     assert {file.removesuffix(".parquet") for file in run.manifest["files"]} == tables | {
         "ptdf.npz",
         "scenario.resolved.yaml",
@@ -86,7 +86,7 @@ def test_summary_has_exactly_the_keys_of_the_design(make_run):
     assert set(summary) == {
         "schema_version", "scenario", "run_id", "status", "prosumers", "actors", "periods",
         "buses", "lines", "clearing", "central", "settlement", "forecast", "intraday",
-        "powerflow", "memory", "communication", "seconds",
+        "powerflow", "memory", "communication", "days", "seconds",
     }  # fmt: skip
     np.testing.assert_allclose(summary["central"]["gap"], 4e-5, rtol=1e-3)
 

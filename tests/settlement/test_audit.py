@@ -67,6 +67,7 @@ class Settled:
             reason[rows] = self.chain.settle(encode_batch(batch))
             if period == 3:
                 self.chain.transfer(1, -5_000)
+                self.people.funded_micro[1] -= 5_000
         status[reason > 0] = "rejected"
         self.reason = reason
         self.trades = put(put(trades, "status", pa.array(status.tolist())), "sequence", c["period"])
