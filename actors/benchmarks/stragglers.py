@@ -169,7 +169,10 @@ def run(report: Report, settings: Settings) -> None:
     case, options = load("community", settings.agents)
     options = replace(options, max_iterations=2000)
     central = solve_central(case, network_constrained=options.network_constrained).welfare
-    with connect(ClusterOptions("local")) as cluster, patch("actors.crew.ProsumerActor", LateActor):
+    with (
+        connect(ClusterOptions("local")) as cluster,
+        patch("actors.hiring.ProsumerActor", LateActor),
+    ):
         resources = cluster.resources()
         placement = place(case, PlacementPolicy(PlacementKind.COUNT, HOSTS), resources)
         # Sleeping hosts need no CPU of their own.
