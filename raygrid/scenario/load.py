@@ -405,6 +405,8 @@ PATH_KEYS = frozenset({"lines", "buses", "path", "prosumers", "profiles", "store
     "load_shapes",
     "pv_shapes",
     "weather",
+    "forecaster",
+    "policy",
 }
 
 
