@@ -38,5 +38,8 @@ def test_tasks_give_the_days_of_this_process() -> None:
         sorted(found, key=order), sorted(expected, key=order), strict=True
     ):
         assert name == other
-        assert replace(row, clearing_s=0.0) == replace(its, clearing_s=0.0)
+        # The load flow's matrix products are rounded by the threads that a process has.
+        assert row.highest_loading == pytest.approx(its.highest_loading, rel=1e-12)
+        same = {"clearing_s": 0.0, "highest_loading": 0.0}
+        assert replace(row, **same) == replace(its, **same)
         np.testing.assert_array_equal(energy, its_energy)
