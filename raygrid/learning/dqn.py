@@ -21,7 +21,7 @@ from raygrid.errors import InputError
 from raygrid.learning.environment import Float32Array, Scales
 from raygrid.learning.policy import Policy
 from raygrid.learning.replay import Batch
-from raygrid.learning.training import require_torch
+from raygrid.learning.training import choose_device, require_torch
 
 if TYPE_CHECKING:
     import torch
@@ -54,10 +54,17 @@ class DqnOptions:
         Steps of all copies from one update to the next.
     warm_up : int
         Transitions before the first update.
+    margin : float
+        By how much an action's value must lead that of the stated action to be taken instead; 0
+        is the paper's choice of the greatest value.
     double : bool
         Whether the learned network chooses the action that the target network values.
     clip : float
         Greatest norm of a network's gradient.
+    shared : bool
+        Whether one network serves all prosumers.
+    device : str
+        'auto' takes a GPU where torch finds one; 'cpu' or 'cuda'.
     seed : int
         Of weights, days, exploration and samples.
     """
@@ -75,8 +82,11 @@ class DqnOptions:
     target_every: int = 250
     update_every: int = 1
     warm_up: int = 1000
+    margin: float = 0.0
     double: bool = True
     clip: float = 10.0
+    shared: bool = False
+    device: str = "auto"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -104,8 +114,12 @@ def td_target(
     of_target: torch.Tensor,
     of_online: torch.Tensor | None,
     discount: float,
+    stated: torch.Tensor,
+    margin: float,
 ) -> torch.Tensor:
-    """``r + discount * q_target(s', a*)``, where a* is the best action that s' allows.
+    """``r + discount * q_target(s', a*)``, where a* is what will be done in s'.
+
+    That is the best action that s' allows, where it leads the stated one by more than the margin.
 
     Parameters
     ----------
@@ -119,14 +133,20 @@ def td_target(
         By the learned ones, which then choose a* (double DQN); None: the target networks do.
     discount : float
         Of the next state's value.
+    stated : (N, B) tensor of int64
+        What the plan or the rule would do in the next state.
+    margin : float
+        As `raygrid.learning.policy.leading_action`.
     """
     chooser = of_target if of_online is None else of_online
-    best = chooser.masked_fill(~mask, -float("inf")).argmax(dim=-1, keepdim=True)
-    return reward + discount * of_target.gather(-1, best).squeeze(-1)
+    most, best = chooser.masked_fill(~mask, -float("inf")).max(dim=-1, keepdim=True)
+    stated = stated.unsqueeze(-1)
+    leads = most - chooser.gather(-1, stated) > margin
+    return reward + discount * of_target.gather(-1, best.where(leads, stated)).squeeze(-1)
 
 
 class Learner:
-    """Learned and target networks of N prosumers with their optimiser.
+    """Learned and target networks of N prosumers, or one for all, with their optimiser.
 
     Parameters
     ----------
@@ -141,19 +161,25 @@ class Learner:
         import torch
 
         self.options, self.updates = options, 0
+        self.device = torch.device(choose_device(options.device))
+        self.n_agents = n_agents
+        networks = 1 if options.shared else n_agents
         generator = torch.Generator().manual_seed(options.seed)
         sizes = (n_features, options.hidden, options.hidden, n_actions)
         self.online: list[torch.Tensor] = []
-        for wide, narrow in pairwise(sizes):
+        for depth, (wide, narrow) in enumerate(pairwise(sizes)):
             bound = wide**-0.5
-            for shape in ((n_agents, wide, narrow), (n_agents, narrow)):
+            for shape in ((networks, wide, narrow), (networks, narrow)):
                 start = (2 * torch.rand(shape, generator=generator) - 1) * bound
-                self.online.append(start.requires_grad_())
+                if depth == len(sizes) - 2:
+                    # All actions begin equal, so that plan or rule stands until one leads.
+                    start = torch.zeros(shape)
+                self.online.append(start.to(self.device).requires_grad_())
         self.target = [p.detach().clone() for p in self.online]
-        self.optimiser = torch.optim.Adam(self.online, lr=options.learning_rate)
+        self.optimiser = torch.optim.Adam(self.online, lr=options.learning_rate, fused=True)
 
     def _values(self, parameters: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        """(N, B, A) values of observations (N, B, S)."""
+        """(M, B, A) values of observations (M, B, S) by M networks."""
         import torch
 
         last = len(parameters) - 2
@@ -163,16 +189,27 @@ class Learner:
                 x = torch.relu(x)
         return x
 
+    def _of_networks(self, part: NDArray[Any]) -> torch.Tensor:
+        """(B, N, ...) as (M, B', ...): each network's own samples, or all of them."""
+        import torch
+
+        x = torch.from_numpy(part).to(self.device)
+        if self.options.shared:
+            return x.flatten(0, 1).unsqueeze(0)
+        return x.transpose(0, 1).contiguous()
+
     def values(self, observation: Float32Array) -> Float32Array:
         """(E, N, A) values of observations (E, N, S)."""
         import torch
 
         with torch.no_grad():
-            x = torch.from_numpy(observation).transpose(0, 1)
-            return np.asarray(self._values(self.online, x).transpose(0, 1).numpy())
+            found = self._values(self.online, self._of_networks(observation))
+            if self.options.shared:
+                return np.asarray(found.view(*observation.shape[:2], -1).cpu().numpy())
+            return np.asarray(found.transpose(0, 1).cpu().numpy())
 
     def update(self, batch: Batch) -> Float32Array:
-        """One step of Adam on samples (B, N, ...); each network's mean loss (N,).
+        """One step of Adam on samples (B, N, ...); each network's mean loss (M,).
 
         Nothing is changed where a loss or a gradient is not a finite number.
         """
@@ -180,8 +217,8 @@ class Learner:
         from torch.nn.functional import smooth_l1_loss
 
         options = self.options
-        observation, action, reward, following, mask = (
-            torch.from_numpy(part).transpose(0, 1) for part in batch
+        observation, action, reward, following, mask, stated = (
+            self._of_networks(part) for part in batch
         )
         with torch.no_grad():
             goal = td_target(
@@ -190,6 +227,8 @@ class Learner:
                 self._values(self.target, following),
                 self._values(self.online, following) if options.double else None,
                 options.discount,
+                stated,
+                options.margin,
             )
         taken = self._values(self.online, observation).gather(-1, action.unsqueeze(-1)).squeeze(-1)
         loss = smooth_l1_loss(taken, goal, reduction="none").mean(dim=1)
@@ -197,34 +236,38 @@ class Learner:
         loss.sum().backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             gradients = [p.grad for p in self.online if p.grad is not None]
-            square = sum(g.flatten(1).square().sum(dim=1) for g in gradients)
-            norm = torch.as_tensor(square).sqrt()
-            if not (torch.isfinite(norm).all() and torch.isfinite(loss).all()):
+            norm = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+            norm = torch.linalg.vector_norm(norm, dim=0)
+            if not bool(torch.isfinite(norm.sum() + loss.sum())):
                 return np.full(len(loss), np.nan, dtype=np.float32)
-            shrink = (options.clip / norm.clamp(min=options.clip)).view(-1, 1)
-            for g in gradients:
-                g.mul_(shrink if g.dim() == 2 else shrink.unsqueeze(-1))
+            if bool((norm > options.clip).any()):
+                shrink = (options.clip / norm.clamp(min=options.clip)).view(-1, 1)
+                for g in gradients:
+                    g.mul_(shrink if g.dim() == 2 else shrink.unsqueeze(-1))
             self.optimiser.step()
             self.updates += 1
             if self.updates % options.target_every == 0:
                 for copy, p in zip(self.target, self.online, strict=True):
                     copy.copy_(p)
-        return np.asarray(loss.detach().numpy())
+        return np.asarray(loss.detach().cpu().numpy())
 
     def policy(self, scales: Scales) -> Policy:
         """The learned networks for inference in numpy; a copy."""
-        arrays = [p.detach().numpy().copy() for p in self.online]
-        return Policy(tuple(zip(arrays[::2], arrays[1::2], strict=True)), scales)
+        arrays = [p.detach().cpu().numpy().copy() for p in self.online]
+        layers = tuple(zip(arrays[::2], arrays[1::2], strict=True))
+        return Policy(layers, scales, self.options.margin)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that the next update depends on, for a checkpoint."""
         arrays: dict[str, NDArray[Any]] = {"updates": np.array(self.updates)}
         for k, (p, copy) in enumerate(zip(self.online, self.target, strict=True)):
-            arrays[f"online{k}"], arrays[f"target{k}"] = p.detach().numpy(), copy.numpy()
+            arrays[f"online{k}"], arrays[f"target{k}"] = (
+                x.detach().cpu().numpy() for x in (p, copy)
+            )
             state = self.optimiser.state.get(p, {})
             for name in ("exp_avg", "exp_avg_sq", "step"):
                 if name in state:
-                    arrays[f"{name}{k}"] = state[name].numpy()
+                    arrays[f"{name}{k}"] = state[name].cpu().numpy()
         return arrays
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -239,5 +282,6 @@ class Learner:
                 names = [n for n in ("exp_avg", "exp_avg_sq", "step") if f"{n}{k}" in arrays]
                 if names:
                     self.optimiser.state[p] = {
-                        n: torch.from_numpy(np.array(arrays[f"{n}{k}"])) for n in names
+                        n: torch.from_numpy(np.array(arrays[f"{n}{k}"])).to(self.device)
+                        for n in names
                     }

@@ -10,30 +10,36 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raygrid.arrays import IntArray
+from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.learning.dqn import DqnOptions, Learner
 from raygrid.learning.environment import (
     FEATURES,
     MarketEnvironment,
     RewardWeights,
+    Worth,
     training_scales,
 )
-from raygrid.learning.evaluate import evaluate
-from raygrid.learning.policy import Bidder, Policy
+from raygrid.learning.evaluate import evaluate, validation_rows
+from raygrid.learning.opportunity import opportunity_price
+from raygrid.learning.policy import Bidder, Policy, leading_action
 from raygrid.learning.replay import Replay
 from raygrid.market.actions import N_ACTIONS
 from raygrid.market.intraday import IntradayMarket
+from raygrid.market.rule import dear, stated_action
 from raygrid.results.files import write_atomically
 
 CHECKPOINT = "checkpoint.npz"
 LOG = "learning_curve.csv"
+WORTH_DAYS = 30
+"""Training days, evenly spread, that the opportunity price of stored energy is taken from."""
 
 
 class TrainingStatus(StrEnum):
@@ -53,12 +59,22 @@ class TrainingDays:
         The market over all days.
     train, validation, test : (D,) int64
         Days of its feed.
+    start_kwh : (D, N, 3) float64, optional
+        Energy in the stores when each of the feed's days begins, where days were planned [kWh].
     """
 
     market: IntradayMarket
     train: IntArray
     validation: IntArray
     test: IntArray
+    start_kwh: FloatArray | None = None
+
+    @cached_property
+    def worth(self) -> Worth:
+        """What stored energy is worth, from the training days."""
+        market, train = self.market, self.train
+        known = train[:: max(1, len(train) // WORTH_DAYS)]
+        return Worth(opportunity_price(market.units, market.feed, known))
 
 
 @dataclass(frozen=True)
@@ -133,10 +149,13 @@ class Trainer:
         market = days.market
         self.days, self.options = days, options
         self.scales = training_scales(market.feed, days.train)
-        self.environment = MarketEnvironment(market, self.scales, weights)
+        self.environment = MarketEnvironment(
+            market, self.scales, days.worth, weights, days.start_kwh
+        )
         n = len(market.units)
         self.learner = Learner(n, len(FEATURES), N_ACTIONS, options)
         self.replay = Replay(options.replay, n, len(FEATURES), N_ACTIONS)
+        self._dear = dear(market.feed)
         self.rng = np.random.default_rng(options.seed)
         self.episode = self.steps = 0
         self.seconds = 0.0
@@ -153,18 +172,18 @@ class Trainer:
         options, env, learner = self.options, self.environment, self.learner
         days = self.rng.choice(self.days.train, options.copies)
         observation, mask = env.reset(days, self.rng)
+        stated = self._stated()
         epsilon = options.epsilon(self.episode)
         rewards, losses = [], []
         truncated = False
         while not truncated:
-            values = learner.values(observation)
-            values[~mask] = -np.inf
-            action = np.argmax(values, axis=-1)
+            action = leading_action(learner.values(observation), mask, stated, options.margin)
             explore = self.rng.random(action.shape) < epsilon
             at_random = np.argmax(self.rng.random(mask.shape) * mask, axis=-1)
             step = env.step(np.where(explore, at_random, action))
+            stated = self._stated()
             self.replay.add(
-                observation, step.outcome.action, step.reward, step.observation, step.mask
+                observation, step.outcome.action, step.reward, step.observation, step.mask, stated
             )
             observation, mask, truncated = step.observation, step.mask, step.truncated
             rewards.append(float(step.reward.mean()))
@@ -177,11 +196,24 @@ class Trainer:
         self.episode += options.copies
         return float(np.mean(rewards)), float(np.mean(losses)) if losses else 0.0
 
+    def _stated(self) -> IntArray:
+        """What the plan or the rule would do in the period that comes."""
+        market = self.environment.market
+        return stated_action(market.outlook, market.feed, self._dear)
+
     def measure(self, reward: float, loss: float) -> CurvePoint:
         """Cost of the validation days with the weights as they are; keeps them if they are best."""
-        policy = self.learner.policy(self.scales)
+        policy = self.learner.policy(self.scales).stored()
         market = self.environment.market
-        figures = evaluate(market, Bidder(market, policy), self.days.validation, self.scales)
+        days = self.days.validation
+        figures = evaluate(
+            market,
+            Bidder(market, policy),
+            days,
+            self.days.worth,
+            rows=validation_rows(len(days)),
+            start_kwh=self.days.start_kwh,
+        )
         point = CurvePoint(
             self.episode,
             self.steps * self.options.copies * len(market.units),

@@ -22,12 +22,18 @@ from raygrid.market.units import Feed, Slot, Units
 
 Float32Array = NDArray[np.float32]
 
+HOURS_SCALE = 4.0
+"""What batteries' hours are divided by in observations [h]."""
+
 FEATURES = (
     "predicted_load", "predicted_pv", "surplus", "battery", "ev", "ev_must", "shiftable",
     "import_price", "export_price", "highest_price_ahead", "market_price", "peer_offers",
     "community_surplus", "sine_of_day", "cosine_of_day", "feeder_loading",
+    "planned_battery", "planned_ev", "position", "plan_takes", "plan_gives",
+    "pv_share", "battery_hours", "ev_gives",
 )  # fmt: skip
-"""The observation of III.E, in this order."""
+"""The observation, in this order: that of III.E, what the day-ahead plan says, and what the home
+has, by which one network can tell prosumers apart."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class RewardWeights:
     cost_reduction : float
         What load and PV alone would have cost at tariff, less what was paid to grid and peers.
     stored_energy : float
-        Energy that the stores gained, valued midway between the mean tariffs.
+        What the stores' energy gained in value at its opportunity price, see `Worth`.
     trading_profit : float
         On top: what peers' prices gain over the tariffs.
     renewable_use : float
@@ -76,15 +82,12 @@ class Scales:
         Mean load and PV of a period at the mean import price [currency].
     price_per_kwh : float
         Mean import price [currency/kWh].
-    stored_value_per_kwh : float
-        Midway between the mean import and export price [currency/kWh].
     """
 
     load_kw: FloatArray
     pv_kw: FloatArray
     money: FloatArray
     price_per_kwh: float
-    stored_value_per_kwh: float
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As they are kept beside weights."""
@@ -94,8 +97,7 @@ class Scales:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Scales:
         """The inverse of `arrays`."""
         rows = [arrays[f"scale_{name}"] for name in ("load_kw", "pv_kw", "money")]
-        price, stored = (arrays[f"scale_{n}"] for n in ("price_per_kwh", "stored_value_per_kwh"))
-        return cls(rows[0], rows[1], rows[2], float(price), float(stored))
+        return cls(rows[0], rows[1], rows[2], float(arrays["scale_price_per_kwh"]))
 
 
 def training_scales(feed: Feed, days: IntArray) -> Scales:
@@ -114,8 +116,44 @@ def training_scales(feed: Feed, days: IntArray) -> Scales:
         peak(pv),
         mean_kw * feed.period_hours * price,
         price,
-        (price + float(feed.export_price_per_kwh.mean())) / 2,
     )
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What stored energy is worth, as a potential over states: ``Phi = sum v(t) (e - e_min)``.
+
+    Rewards hold its differences, so that what is stored now for later is credited now (Ng, Harada
+    and Russell 1999). The differences are not discounted: with a discount of 0.95 a quarter hour
+    and a bidder would otherwise never keep noon's energy until the evening.
+
+    Attributes
+    ----------
+    per_kwh : (P, N, 3) float64
+        Value of a kWh when each period of the day begins [currency/kWh], such as
+        `raygrid.learning.opportunity.opportunity_price`.
+    """
+
+    per_kwh: FloatArray
+
+    def gained(
+        self, period: IntArray, before_kwh: FloatArray, after_kwh: FloatArray, min_kwh: FloatArray
+    ) -> FloatArray:
+        """(E, N) what stored energy (E, N, 3) gained in value over a period [currency].
+
+        Parameters
+        ----------
+        period : (E,) int64
+            The period.
+        before_kwh, after_kwh : (E, N, 3) float64
+            Energy when it began and when it ended [kWh].
+        min_kwh : (N, 3) float64
+            Energy that is never used [kWh].
+        """
+        now = self.per_kwh[period % len(self.per_kwh)]
+        then = self.per_kwh[(period + 1) % len(self.per_kwh)]
+        gain = then * (after_kwh - min_kwh) - now * (before_kwh - min_kwh)
+        return np.asarray(gain.sum(axis=-1))
 
 
 def day_periods(feed: Feed, days: IntArray) -> IntArray:
@@ -140,12 +178,24 @@ class Observer:
     def __init__(
         self, units: Units, feed: Feed, scales: Scales, lookahead_hours: float = 12.0
     ) -> None:
-        self.units, self.feed, self.scales = units, feed, scales
+        self.units, self.scales = units, scales
         price = feed.import_price_per_kwh
         ahead = max(1, round(lookahead_hours / feed.period_hours))
         padded = np.concatenate([price, np.full(ahead - 1, price[-1])])
         self._highest = np.lib.stride_tricks.sliding_window_view(padded, ahead).max(axis=1)
         self._room = np.maximum(units.max_kwh - units.min_kwh, 1e-9)
+        both_kw = scales.load_kw + scales.pv_kw
+        has_pv = feed.pv_kw.any(axis=0)
+        hours = (units.max_kwh - units.min_kwh)[:, Slot.BATTERY] / both_kw
+        self._both_kw = both_kw
+        self._home = np.stack(
+            [
+                np.where(has_pv, scales.pv_kw / both_kw, 0.0),
+                hours / HOURS_SCALE,
+                feed.discharge_max_kw[..., Slot.EV].any(axis=0),
+            ],
+            axis=-1,
+        ).astype(np.float32)
 
     def observe(self, market: IntradayMarket, last: Outcome | None) -> Float32Array:
         """(E, N, S) observations; without a last outcome peers are taken to be silent.
@@ -157,13 +207,14 @@ class Observer:
         last : Outcome or None
             The period before.
         """
-        feed, scales, view = self.feed, self.scales, market.outlook
+        # The market's own: plans are written into it day by day.
+        feed, scales, view = market.feed, self.scales, market.outlook
         k = np.minimum(view.period, feed.n_periods - 1)
         shape = view.surplus_kw.shape
         out = np.empty((*shape, len(FEATURES)), dtype=np.float32)
         out[..., 0] = feed.predicted_load_kw[k] / scales.load_kw
         out[..., 1] = feed.predicted_pv_kw[k] / scales.pv_kw
-        out[..., 2] = view.surplus_kw / (scales.load_kw + scales.pv_kw)
+        out[..., 2] = view.surplus_kw / self._both_kw
         stored = np.clip((market.energy_kwh - self.units.min_kwh) / self._room, 0.0, 1.0)
         connected = feed.charge_max_kw[k] > 0
         out[..., 3] = stored[..., Slot.BATTERY]
@@ -185,15 +236,23 @@ class Observer:
             out[..., 11] = (np.where(both > 0, last.offered_wh, 0.5) / np.maximum(both, 1))[:, None]
             loading = np.abs(last.position).max(axis=1, initial=0.0)
             out[..., 15] = loading[:, None]
-        total = view.surplus_kw.sum(axis=1) / (scales.load_kw + scales.pv_kw).sum()
+        total = view.surplus_kw.sum(axis=1) / self._both_kw.sum()
         out[..., 12] = total[:, None]
         angle = 2 * np.pi * (view.period % feed.day_periods) / feed.day_periods
         out[..., 13], out[..., 14] = np.sin(angle)[:, None], np.cos(angle)[:, None]
+        out[..., 16] = view.stores.plan_kw[..., Slot.BATTERY] / self._both_kw
+        out[..., 17] = view.stores.plan_kw[..., Slot.EV] / self._both_kw
+        out[..., 18] = feed.position_kw[k] / self._both_kw
+        if feed.correction is None:
+            out[..., 19:21] = 0.0
+        else:
+            out[..., 19], out[..., 20] = feed.correction.takes[k], feed.correction.gives[k]
+        out[..., 21:] = self._home
         return out
 
 
 def reward(
-    outcome: Outcome, gained_kwh: FloatArray, scales: Scales, weights: RewardWeights, feed: Feed
+    outcome: Outcome, gained: FloatArray, scales: Scales, weights: RewardWeights, feed: Feed
 ) -> Float32Array:
     """Rewards (E, N) of a period, in units of each prosumer's own scale.
 
@@ -201,8 +260,8 @@ def reward(
     ----------
     outcome : Outcome
         What the period came to.
-    gained_kwh : (E, N, 3) float64
-        What the stores gained in it [kWh].
+    gained : (E, N) float64
+        What the stores gained in value, as `Worth.gained` [currency].
     scales, weights
         Scales and weights of the terms.
     feed : Feed
@@ -215,7 +274,7 @@ def reward(
     used = (outcome.pv_kw - outcome.curtailed_kw) * feed.period_hours - outcome.export_kwh
     money = (
         weights.cost_reduction * (outcome.baseline_cost - outcome.grid_cost + trading)
-        + weights.stored_energy * scales.stored_value_per_kwh * gained_kwh.sum(axis=-1)
+        + weights.stored_energy * gained
         + weights.trading_profit * (trading - at_tariff)
         + weights.renewable_use * price * np.maximum(used, 0.0)
         - weights.degradation * outcome.cycle_cost
@@ -261,14 +320,25 @@ class MarketEnvironment:
         The market, which it steps.
     scales : Scales
         Of the training days.
+    worth : Worth
+        Of stored energy.
     weights : RewardWeights
         Of the reward's terms.
+    start_kwh : (D, N, 3) float64, optional
+        Energy in the stores when each day of the feed begins, as its plan has it; their initial
+        energy by default [kWh].
     """
 
     def __init__(
-        self, market: IntradayMarket, scales: Scales, weights: RewardWeights | None = None
+        self,
+        market: IntradayMarket,
+        scales: Scales,
+        worth: Worth,
+        weights: RewardWeights | None = None,
+        start_kwh: FloatArray | None = None,
     ) -> None:
-        self.market, self.scales = market, scales
+        self.start_kwh = start_kwh
+        self.market, self.scales, self.worth = market, scales, worth
         self.weights = weights or RewardWeights()
         self.observer = Observer(market.units, market.feed, scales)
         self._left = 0
@@ -284,13 +354,18 @@ class MarketEnvironment:
         days : (E,) int64
             A day of the feed each.
         rng : Generator, optional
-            Draws how full the batteries are; without it they start as they do in the scenario.
+            Draws how full the batteries are, of every second day where days were planned;
+            without it they start as they do in the scenario or in the plan.
         """
         units = self.market.units
         energy = np.repeat(units.initial_kwh[None], len(days), axis=0)
+        if self.start_kwh is not None:
+            energy = self.start_kwh[days]
         if rng is not None:
             low, high = units.min_kwh[:, Slot.BATTERY], units.max_kwh[:, Slot.BATTERY]
-            energy[..., Slot.BATTERY] = low + rng.random((len(days), len(units))) * (high - low)
+            drawn = low + rng.random((len(days), len(units))) * (high - low)
+            every = 1 if self.start_kwh is None else 2
+            energy[::every, :, Slot.BATTERY] = drawn[::every]
         self.market.reset(np.asarray(days, np.int64) * self.market.feed.day_periods, energy)
         self._left, self._last = self.market.feed.day_periods, None
         return self.observer.observe(self.market, None), self.market.outlook.mask
@@ -310,8 +385,7 @@ class MarketEnvironment:
         outcome = market.step(action)
         self._left -= 1
         self._last = outcome
-        earned = reward(
-            outcome, outcome.energy_kwh - before, self.scales, self.weights, market.feed
-        )
+        gained = self.worth.gained(outcome.period, before, outcome.energy_kwh, market.units.min_kwh)
+        earned = reward(outcome, gained, self.scales, self.weights, market.feed)
         observation = self.observer.observe(market, outcome)
         return Step(observation, market.outlook.mask, earned, self._left == 0, outcome)

@@ -1,4 +1,8 @@
-"""What a day costs under a way to act: the figures that bidders are compared by."""
+"""What days in a row cost under a way to act: the figures that bidders are compared by.
+
+Days are run in a row, each with the stores as the day before left them. Side by side, from the
+same stores each, they would call it a saving to use up what tomorrow lacks.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.learning.environment import Scales
+from raygrid.learning.environment import Worth
 from raygrid.learning.policy import Bidder, Policy
 from raygrid.market.actions import Action
 from raygrid.market.intraday import IntradayMarket, Outcome
 from raygrid.market.trades import MICRO, WH_PER_KWH
 from raygrid.market.units import Slot
+
+MIN_ROW_DAYS = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ class DayFigures:
     fees : (D,) float64
         Of that, paid to the network account [currency].
     stored : (D,) float64
-        Value of what the stores gained over the day, midway between the tariffs [currency].
+        Value of what the stores gained from midnight to midnight, at its opportunity price then
+        [currency]. What was driven or used counts as gone, and over days in a row the sum is
+        that of the last midnight less the first.
     import_kwh, export_kwh, pv_kwh, curtailed_kwh, traded_kwh, failed_kwh : (D,) float64
         Energies [kWh]; imports and exports are the community's, after netting its members.
     peak_kw : (D,) float64
@@ -77,11 +85,12 @@ def evaluate(
     market: IntradayMarket,
     bidder: Bidder | Idle,
     days: IntArray,
-    scales: Scales,
+    worth: Worth,
     *,
-    in_a_row: bool = False,
+    rows: int = 1,
+    start_kwh: FloatArray | None = None,
 ) -> DayFigures:
-    """Run days, from the stores' initial energy.
+    """Run days in a row.
 
     Parameters
     ----------
@@ -90,34 +99,53 @@ def evaluate(
     bidder : Bidder or Idle
         Who acts.
     days : (D,) int64
-        Days of the feed.
-    scales : Scales
-        For the value of stored energy.
-    in_a_row : bool
-        Whether each day goes on with what the one before left in the stores, as it truly does;
-        days must then follow each other. Side by side is faster.
+        Days of the feed that follow each other.
+    worth : Worth
+        Of stored energy.
+    rows : int
+        Rows that the days are cut into and that run side by side, which is faster. If there are
+        more than one, each begins a day earlier, which is not counted, so that its stores hold
+        what they hold in a row.
+    start_kwh : (K, N, 3) float64, optional
+        Energy in the stores when any of the feed's days begins, taken for the first day of each
+        row; the stores' initial energy by default [kWh].
 
     Raises
     ------
     ValueError
-        If days in a row do not follow each other.
+        If the days do not follow each other, or cannot be cut into as many rows of one length
+        with a day before each.
     """
     days = np.asarray(days, dtype=np.int64)
-    if in_a_row and (np.diff(days) != 1).any():
+    if (np.diff(days) != 1).any():
         raise ValueError("days in a row must follow each other")
+    if len(days) % rows or (rows > 1 and days[0] == 0):
+        raise ValueError(f"{len(days)} days cannot be cut into {rows} rows of one length")
     bidder.fallbacks = 0
     parts = []
     last: Outcome | None = None
-    market.reset((days[:1] if in_a_row else days) * market.feed.day_periods)
-    for _ in range(len(days) if in_a_row else 1):
-        part, last = _one_day(market, bidder, scales, last)
+    run = days.reshape(rows, -1)
+    first = run[:, 0] - (rows > 1)
+    energy = None if start_kwh is None else start_kwh[first]
+    market.reset(first * market.feed.day_periods, energy)
+    if rows > 1:
+        _, last = _one_day(market, bidder, worth, last)
+        bidder.fallbacks = 0
+    for _ in range(run.shape[1]):
+        part, last = _one_day(market, bidder, worth, last)
         parts.append(part)
-    sums = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    sums = {name: np.stack([part[name] for part in parts], axis=1).ravel() for name in parts[0]}
     return DayFigures(fallbacks=bidder.fallbacks, **sums)
 
 
+def validation_rows(n_days: int, most: int = 6) -> int:
+    """Into how many rows of one length `evaluate` should cut days: the most up to a limit."""
+    fit = (r for r in range(2, most + 1) if n_days % r == 0 and n_days // r >= MIN_ROW_DAYS)
+    return max(fit, default=1)
+
+
 def _one_day(
-    market: IntradayMarket, bidder: Bidder | Idle, scales: Scales, last: Outcome | None
+    market: IntradayMarket, bidder: Bidder | Idle, worth: Worth, last: Outcome | None
 ) -> tuple[dict[str, NDArray[Any]], Outcome | None]:
     """Sums over the periods of a day, and its last outcome."""
     feed, hours = market.feed, market.feed.period_hours
@@ -128,16 +156,15 @@ def _one_day(
     n = len(market.period)
     sums = np.zeros((len(names), n))
     peak, violations = np.zeros(n), np.zeros(n, dtype=np.int64)
+    begun = market.energy_kwh
     for _ in range(feed.day_periods):
-        before = market.energy_kwh
         last = market.step(bidder.act(last))
         net = (last.export_kwh - last.import_kwh).sum(axis=1)
-        stored = scales.stored_value_per_kwh * (last.energy_kwh - before).sum(axis=(1, 2))
         sums += np.stack(
             [
-                last.cost.sum(axis=1) - stored,
+                last.cost.sum(axis=1),
                 last.network_micro / MICRO,
-                stored,
+                np.zeros(n),
                 np.maximum(-net, 0.0),
                 np.maximum(net, 0.0),
                 last.pv_kw.sum(axis=1) * hours,
@@ -148,6 +175,9 @@ def _one_day(
         )
         peak = np.maximum(peak, -net / hours)
         violations += last.overload > 0
+    stored = (worth.per_kwh[0] * (market.energy_kwh - begun)).sum(axis=(1, 2))
+    sums[0] -= stored
+    sums[2] = stored
     totals: dict[str, NDArray[Any]] = dict(zip(names, sums, strict=True))
     return totals | {"peak_kw": peak, "violations": violations}, last
 
@@ -165,17 +195,32 @@ def unmanaged(market: IntradayMarket) -> IntradayMarket:
 
 
 def compare(
-    market: IntradayMarket, policies: Mapping[str, Policy], days: IntArray, scales: Scales
+    market: IntradayMarket,
+    policies: Mapping[str, Policy],
+    days: IntArray,
+    worth: Worth,
+    start_kwh: FloatArray | None = None,
 ) -> dict[str, DayFigures]:
-    """Grid-only, deferring alone, the rule and learned policies, on the same days in a row.
+    """Learned policies and what they are to beat, on the same days in a row.
 
-    `grid_only` has EVs charge on arrival; `deferred` has everybody wait, so that EVs charge at
-    the last moment; both without peers and with batteries at rest.
+    Where days were planned that is to follow the `plan`. Otherwise it is the `rule`, and beside
+    it `grid_only`, where EVs charge on arrival, and `deferred`, where everybody waits, so that
+    EVs charge at the last moment; both without peers and with batteries at rest.
     """
-    alone = unmanaged(market)
-    figures = {"grid_only": evaluate(alone, Idle(alone), days, scales, in_a_row=True)}
-    who: dict[str, Bidder | Idle] = {"deferred": Idle(market), "rule": Bidder(market)}
+    figures: dict[str, DayFigures] = {}
+    who: dict[str, Bidder | Idle] = {}
+    if market.feed.correction is None:
+        alone = unmanaged(market)
+        figures["grid_only"] = evaluate(alone, Idle(alone), days, worth, start_kwh=start_kwh)
+        who = {"deferred": Idle(market)}
+    who |= {stated_name(market): Bidder(market)}
     who |= {name: Bidder(market, policy) for name, policy in policies.items()}
     return figures | {
-        name: evaluate(market, bidder, days, scales, in_a_row=True) for name, bidder in who.items()
+        name: evaluate(market, bidder, days, worth, start_kwh=start_kwh)
+        for name, bidder in who.items()
     }
+
+
+def stated_name(market: IntradayMarket) -> str:
+    """Name of what who has not learned does: 'plan' where days were planned, else 'rule'."""
+    return "rule" if market.feed.correction is None else "plan"

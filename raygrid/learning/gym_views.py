@@ -39,7 +39,9 @@ class _Day:
     def __init__(self, days: TrainingDays, weights: RewardWeights | None) -> None:
         self.days = days
         scales = training_scales(days.market.feed, days.train)
-        self.environment = MarketEnvironment(days.market, scales, weights)
+        self.environment = MarketEnvironment(
+            days.market, scales, days.worth, weights, days.start_kwh
+        )
 
     def begin(self, rng: np.random.Generator) -> tuple[Float32Array, BoolArray]:
         seen, mask = self.environment.reset(rng.choice(self.days.train, 1), rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +12,19 @@ import numpy as np
 
 from raygrid import __version__
 from raygrid.errors import InputError
+from raygrid.learning.bidders_market import BiddersMarket, TrainBiddersOptions, bidders_market
 from raygrid.learning.dqn_training import (
     CHECKPOINT,
     CurvePoint,
     Trainer,
-    TrainingResult,
+    TrainingStatus,
     write_curve,
 )
 from raygrid.learning.dqn_training import LOG as CURVE
-from raygrid.learning.evaluate import DayFigures, compare
-from raygrid.learning.market_days import learning_scenario
+from raygrid.learning.evaluate import DayFigures, compare, stated_name
 from raygrid.learning.training import require_torch
 from raygrid.results.files import MANIFEST
-
-
-@dataclass(frozen=True)
-class TrainBiddersOptions:
-    """What the command is asked for.
-
-    Attributes
-    ----------
-    scenario : str
-        Name or path.
-    out : Path
-        Folder of all trainings.
-    command : str
-        The command line, for the manifest.
-    settings : tuple of str
-        Changed values of the scenario.
-    agents, episodes, seed : int or None
-        In place of the scenario's.
-    resume : bool
-        Whether to go on with the training that the folder holds.
-    measure_every : int
-        Episodes from one look at the validation days to the next.
-    """
-
-    scenario: str
-    out: Path
-    command: str
-    settings: tuple[str, ...] = ()
-    agents: int | None = None
-    episodes: int | None = None
-    seed: int | None = None
-    resume: bool = False
-    measure_every: int = 100
+from raygrid.results.paired import paired_difference
 
 
 @dataclass(frozen=True)
@@ -67,8 +35,10 @@ class TrainedBidders:
     ----------
     folder : Path
         Where weights, manifest and learning curve are.
-    result : TrainingResult
-        The training.
+    status : TrainingStatus
+        Whether the training went to its end.
+    best : CurvePoint
+        Where the weights come from.
     figures : dict of str to DayFigures
         Ways to act on the validation days.
     currency : str
@@ -76,13 +46,16 @@ class TrainedBidders:
     """
 
     folder: Path
-    result: TrainingResult
+    status: TrainingStatus
+    best: CurvePoint
     figures: dict[str, DayFigures]
     currency: str
 
 
 def train_bidders(
-    options: TrainBiddersOptions, tell: Callable[[str], None] = lambda _: None
+    options: TrainBiddersOptions,
+    tell: Callable[[str], None] = lambda _: None,
+    market: BiddersMarket | None = None,
 ) -> TrainedBidders:
     """Train the bidders of a scenario and write them.
 
@@ -92,6 +65,8 @@ def train_bidders(
         What to do.
     tell : callable
         Is given lines of progress.
+    market : BiddersMarket, optional
+        `bidders_market` of these options, where several trainings share it.
 
     Raises
     ------
@@ -101,16 +76,12 @@ def train_bidders(
     """
     torch = require_torch()
     torch.set_num_threads(1)  # The batched products are too small to gain from more.
-    found = learning_scenario(options.scenario, settings=options.settings, agents=options.agents)
-    settings = found.options
-    if options.episodes is not None:
-        settings = replace(settings, episodes=options.episodes)
-    if options.seed is not None:
-        settings = replace(settings, seed=options.seed)
-    folder = options.out / found.scenario.name / f"dqn-{settings.seed}"
+    market = market or bidders_market(options, tell)
+    settings = market.options(options)
+    folder = options.out / market.name / f"dqn-{'shared-' if options.shared else ''}{settings.seed}"
     if (folder / MANIFEST).exists():
         raise InputError("holds a finished training", str(folder), "choose another --out or --seed")
-    trainer = Trainer(found.days, settings, found.reward)
+    trainer = Trainer(market.days, settings, market.reward)
     if options.resume:
         trainer.restore(folder / CHECKPOINT)
         tell(f"resuming after episode {trainer.episode}")
@@ -125,44 +96,59 @@ def train_bidders(
             f"cannot be made: {error.strerror}", str(folder), "choose another --out"
         ) from error
 
-    currency, first = found.scenario.currency, trainer.episode
+    first = trainer.episode
 
     def progress(point: CurvePoint) -> None:
         share = (point.episode - first) / max(settings.episodes - first, 1)
         left = trainer.seconds * (1 - share) / share if share > 0 else 0.0
         tell(
-            f"episode {point.episode} of {settings.episodes}: validation "
-            f"{point.validation_cost:.2f} {currency} a day, reward {point.reward:.3f}, "
+            f"seed {settings.seed}, episode {point.episode} of {settings.episodes}: validation "
+            f"{point.validation_cost:.2f} {market.currency} a day, reward {point.reward:.3f}, "
             f"loss {point.loss:.4f}" + (f", {left:.0f} s left" if share > 0 else "")
         )
 
     result = trainer.run(measure_every=options.measure_every, progress=progress, folder=folder)
-    figures = compare(
-        found.days.market, {"learned": result.policy}, found.days.validation, trainer.scales
-    )
+    days = market.days
+    figures = {
+        part: compare(days.market, {"learned": result.policy}, rows, days.worth, days.start_kwh)
+        for part, rows in (("validation", days.validation), ("test", days.test))
+    }
     write_curve(folder / CURVE, list(result.curve))
+    stated = stated_name(days.market)
     result.policy.save(
         folder,
         {
             "command": options.command,
-            "scenario": found.scenario.name,
+            "scenario": market.name,
             "settings": list(options.settings),
             "status": str(result.status),
             "options": asdict(settings),
-            "reward": asdict(found.reward),
-            "prosumer_id": found.days.market.units.prosumer_id.tolist(),
+            "reward": asdict(market.reward),
+            "planned": days.market.feed.correction is not None,
+            "forecasts": list(market.forecasts),
+            "prosumer_id": days.market.units.prosumer_id.tolist(),
             "best": asdict(result.best),
-            "validation": {name: mean_figures(f) for name, f in figures.items()},
             "versions": {
                 "python": platform.python_version(),
                 "raygrid": __version__,
                 "numpy": np.__version__,
                 "torch": str(torch.__version__),
             },
+        }
+        | {
+            part: {name: mean_figures(f) for name, f in of_part.items()}
+            | {
+                f"learned less {stated}": asdict(
+                    paired_difference(of_part["learned"].cost, of_part[stated].cost)
+                )
+            }
+            for part, of_part in figures.items()
         },
     )
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    return TrainedBidders(folder, result, figures, currency)
+    return TrainedBidders(
+        folder, result.status, result.best, figures["validation"], market.currency
+    )
 
 
 def mean_figures(figures: DayFigures) -> dict[str, Any]:
@@ -191,3 +177,9 @@ def comparison_text(figures: dict[str, DayFigures], currency: str) -> Iterable[s
             f"{day.import_kwh.mean():>11.1f} {day.peak_kw.mean():>8.1f} "
             f"{int(day.violations.sum()):>11}"
         )
+    stated = "plan" if "plan" in figures else "rule"
+    gain = paired_difference(figures["learned"].cost, figures[stated].cost)
+    yield (
+        f"learned less {stated}: {gain.mean:+.2f} {currency}/day, "
+        f"95 % interval {gain.low:+.2f} to {gain.high:+.2f}"
+    )

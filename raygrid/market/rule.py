@@ -99,6 +99,27 @@ def sharing_action(outlook: Outlook, takes: BoolArray, gives: BoolArray) -> IntA
     return np.where(discharge, Action.DISCHARGE, chosen).astype(np.int64)
 
 
+def stated_action(
+    outlook: Outlook, feed: Feed, is_dear: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> IntArray:
+    """Actions (E, N) of who has not learned: shared plans where days were planned, else the rule.
+
+    Parameters
+    ----------
+    outlook : Outlook
+        What prosumers know.
+    feed : Feed
+        The market's; its correction says that a day was planned ahead.
+    is_dear : (K,) bool
+        `dear` periods.
+    """
+    plan = feed.correction
+    if plan is None:
+        return rule_action(outlook, is_dear)
+    k = np.minimum(outlook.period, feed.n_periods - 1)
+    return sharing_action(outlook, plan.takes[k], plan.gives[k])
+
+
 def _has_slack(outlook: Outlook) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """(E, N): whose EV, beside shiftable load, can still take power."""
     stores: FloatArray = outlook.stores.plan_kw - outlook.stores.least_kw

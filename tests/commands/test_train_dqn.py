@@ -43,13 +43,30 @@ def test_a_training_from_its_command_to_its_policy(tmp_path: Path) -> None:
     assert manifest["status"] == "done"
     assert manifest["options"]["seed"] == 3
     assert manifest["scenario"] == "ai_tem"
-    assert set(manifest["validation"]) == {"grid_only", "deferred", "rule", "learned"}
+    for part in ("validation", "test"):
+        assert set(manifest[part]) == {"plan", "learned", "learned less plan"}
+    assert manifest["planned"]
+    assert manifest["forecasts"][0].startswith("step: persistence (")
+    assert (tmp_path / "ai_tem" / "plans.npz").exists()
     with (folder / "learning_curve.csv").open(encoding="utf-8") as file:
         assert [int(row["episode"]) for row in csv.DictReader(file)] == [0, 4]
     assert len(load_policy(folder, 5)) == 5
 
     with pytest.raises(InputError, match="holds a finished training"):
         train("ai_tem", *SMALL, "--seed", "3", "--out", str(tmp_path))
+
+
+def test_without_a_plan_and_with_one_network_for_all(tmp_path: Path) -> None:
+    printed = train("ai_tem", *SMALL, "--no-plan", "--shared", "--out", str(tmp_path))
+    folder = tmp_path / "ai_tem" / "dqn-shared-1"
+    assert printed.splitlines() == [str(folder)]
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    found = {"grid_only", "deferred", "rule", "learned", "learned less rule"}
+    assert set(manifest["validation"]) == found
+    assert not manifest["planned"]
+    assert not (tmp_path / "ai_tem" / "plans.npz").exists()
+    assert load_policy(folder, 5).is_shared
+    assert load_policy(folder, 500).is_shared
 
 
 def test_bad_use(tmp_path: Path) -> None:

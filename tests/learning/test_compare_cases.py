@@ -25,6 +25,7 @@ from raygrid.learning.compare_cases import (
     play_here,
     table_three,
 )
+from raygrid.learning.environment import FEATURES
 from raygrid.learning.market_day_result import DayCase, ForecastRule, MarketDays, StoreRule
 from raygrid.results.ai_tem import Reproduction
 from raygrid.results.ai_tem_printed import CaseName
@@ -218,9 +219,11 @@ def test_bidders_observe_what_was_planned() -> None:
     done = days.run_day(9)
     assert days.bidder is not None
     assert done.plan is not None
-    seen = days.bidder.observer.feed
-    assert seen is days.market.feed
-    np.testing.assert_array_equal(seen.position_kw[9 * 96 : 10 * 96], done.plan.position_kw)
+    days.market.reset(np.array([9 * 96 + 40]))
+    seen = days.bidder.observer.observe(days.market, None)[0, :, FEATURES.index("position")]
+    scales = days.bidder.observer.scales
+    wanted = done.plan.position_kw[40] / (scales.load_kw + scales.pv_kw)
+    np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_a_community_is_built_once() -> None:

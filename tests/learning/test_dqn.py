@@ -20,7 +20,7 @@ from raygrid.learning.dqn_training import (
     TrainingStatus,
 )
 from raygrid.learning.environment import FEATURES
-from raygrid.learning.policy import Bidder, load_policy
+from raygrid.learning.policy import Bidder, leading_action, load_policy
 from raygrid.learning.replay import Replay
 from raygrid.market.actions import Action
 from raygrid.market.intraday import IntradayMarket
@@ -54,8 +54,11 @@ def test_target_by_hand() -> None:
     mask = torch.tensor([[[True, True, False], [True, False, False]]])
     of_target = torch.tensor([[[2.0, 3.0, 9.0], [4.0, 5.0, 6.0]]])
     of_online = torch.tensor([[[7.0, 1.0, 9.0], [0.0, 8.0, 8.0]]])
-    plain = td_target(reward, mask, of_target, None, 0.5)
-    double = td_target(reward, mask, of_target, of_online, 0.5)
+    stated = torch.tensor([[0, 0]])
+    plain = td_target(reward, mask, of_target, None, 0.5, stated, 0.0)
+    double = td_target(reward, mask, of_target, of_online, 0.5, stated, 0.0)
+    wary = td_target(reward, mask, of_target, None, 0.5, stated, 1.5)
+    assert wary.tolist() == [[1 + 0.5 * 2, -1 + 0.5 * 4]], "a lead of 1 is too little"
     assert plain.tolist() == [[1 + 0.5 * 3, -1 + 0.5 * 4]]
     assert double.tolist() == [[1 + 0.5 * 2, -1 + 0.5 * 4]]
 
@@ -69,6 +72,7 @@ def random_batch(n: int, size: int, seed: int) -> tuple[Any, ...]:
         rng.normal(size=(size, n)).astype(np.float32),
         rng.normal(size=(size, n, s)).astype(np.float32),
         rng.random((size, n, 8)) < 0.8,
+        np.zeros((size, n), dtype=np.int64),
     )
 
 
@@ -90,7 +94,7 @@ def test_networks_learn_side_by_side_as_each_would_alone() -> None:
     second.update(other)
     for one, two in zip(first.online, second.online, strict=True):
         np.testing.assert_array_equal(one[0].detach().numpy(), two[0].detach().numpy())
-        assert (one[1:] != two[1:]).any()
+    assert (first.online[-1][1:] != second.online[-1][1:]).any()
 
 
 def test_one_update_is_that_of_a_plain_network() -> None:
@@ -106,7 +110,7 @@ def test_one_update_is_that_of_a_plain_network() -> None:
         for p, own in zip(net.parameters(), learner.online, strict=True):
             p.copy_(own[1].T if p.dim() == 2 else own[1])
     adam = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
-    seen, action, reward, following, mask = (torch.from_numpy(part[:, 1]) for part in batch)
+    seen, action, reward, following, mask, _ = (torch.from_numpy(part[:, 1]) for part in batch)
     with torch.no_grad():
         ahead = net(following).masked_fill(~mask, -np.inf).max(dim=1).values
     taken = net(seen)[torch.arange(16), action]
@@ -146,11 +150,14 @@ def test_replay_forgets_the_oldest() -> None:
     for k in range(4):
         value = np.full((2, 2), k)
         seen = np.repeat(value[..., None], 3, axis=-1).astype(np.float32)
-        replay.add(seen, value, value.astype(np.float32), seen + 1, np.ones((2, 2, 8), np.bool_))
+        replay.add(
+            seen, value, value.astype(np.float32), seen + 1, np.ones((2, 2, 8), np.bool_), value
+        )
     assert len(replay) == 5
     assert replay.added == 8
     assert sorted(replay.action[:, 0].tolist()) == [1, 2, 2, 3, 3]
-    seen, action, reward, following, mask = replay.sample(np.random.default_rng(0), 50)
+    seen, action, reward, following, mask, stated = replay.sample(np.random.default_rng(0), 50)
+    np.testing.assert_array_equal(stated, action)
     np.testing.assert_array_equal(seen[..., 0], action)
     np.testing.assert_array_equal(reward, action)
     np.testing.assert_array_equal(following, seen + 1)
@@ -218,7 +225,7 @@ def test_bidders_learn_to_beat_the_rule() -> None:
     result = trainer.run()
     from raygrid.learning.evaluate import compare
 
-    figures = compare(market, {"learned": result.policy}, days.validation, trainer.scales)
+    figures = compare(market, {"learned": result.policy}, days.validation, days.worth)
     assert figures["learned"].cost.mean() < figures["rule"].cost.mean()
     assert figures["rule"].cost.mean() < figures["grid_only"].cost.mean()
     assert figures["learned"].fallbacks == 0
@@ -232,9 +239,10 @@ def test_a_policy_comes_back_and_fits_only_its_community(tmp_path: Path) -> None
     policy = trainer.learner.policy(trainer.scales)
     policy.save(tmp_path, {"scenario": "synthetic", "seed": 1})
     found = load_policy(tmp_path, 6)
-    market = small_days().market
-    np.testing.assert_array_equal(Bidder(market, policy).act(), Bidder(market, found).act())
-    with pytest.raises(InputError, match="where the scenario needs"):
+    seen = np.random.default_rng(1).normal(size=(2, 6, len(FEATURES))).astype(np.float32)
+    np.testing.assert_array_equal(policy.stored().values(seen), found.values(seen))
+    np.testing.assert_allclose(policy.values(seen), found.values(seen), rtol=5e-2, atol=5e-3)
+    with pytest.raises(InputError, match="they are for 6 prosumers, the scenario has 7"):
         load_policy(tmp_path, 7)
     with pytest.raises(InputError, match="is for 6 prosumers, the market has 5"):
         Bidder(small_days(5).market, found)
@@ -254,6 +262,43 @@ def test_a_failing_network_falls_back_to_the_rule() -> None:
     mask = market.outlook.mask
     assert np.take_along_axis(mask, action[..., None], axis=-1).all()
     assert action.max() < len(Action)
+
+
+def test_one_network_serves_any_number_of_prosumers(tmp_path: Path) -> None:
+    """Trained on six, in front of five; and its values are those of the same network six times."""
+    options = replace(SMALL, shared=True)
+    trainer = Trainer(small_days(), options)
+    result = trainer.run(measure_every=8)
+    assert result.policy.is_shared
+    seen = np.random.default_rng(1).normal(size=(3, 6, len(FEATURES))).astype(np.float32)
+    policy = trainer.learner.policy(trainer.scales)
+    np.testing.assert_allclose(policy.values(seen), trainer.learner.values(seen), atol=1e-6)
+    sixfold = tuple((np.repeat(w, 6, 0), np.repeat(b, 6, 0)) for w, b in policy.layers)
+    np.testing.assert_allclose(
+        replace(policy, layers=sixfold).values(seen), policy.values(seen), atol=1e-6
+    )
+    result.policy.save(tmp_path, {})
+    market = small_days(5).market
+    bidder = Bidder(market, load_policy(tmp_path, 5))
+    assert bidder.act().shape == (1, 5)
+    assert bidder.fallbacks == 0
+
+
+def test_the_stated_action_stands_below_the_margin() -> None:
+    values = np.array([[1.0, 1.04, 5.0], [1.0, 1.2, 0.0]], dtype=np.float32)
+    mask = np.array([[True, True, False], [True, True, True]])
+    stated = np.zeros(2, dtype=np.int64)
+    assert leading_action(values, mask, stated, 0.1).tolist() == [0, 1]
+    assert leading_action(values, mask, stated, 0.0).tolist() == [1, 1]
+
+
+def test_who_has_not_learned_does_as_stated() -> None:
+    """All actions begin equal, so that none leads."""
+    trainer = Trainer(small_days(), SMALL)
+    market = trainer.environment.market
+    market.reset(np.array([10, 40]))
+    policy = trainer.learner.policy(trainer.scales)
+    np.testing.assert_array_equal(Bidder(market, policy).act(), Bidder(market).act())
 
 
 def test_bad_options() -> None:

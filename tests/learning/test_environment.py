@@ -11,15 +11,16 @@ from raygrid.learning.environment import (
     FEATURES,
     MarketEnvironment,
     RewardWeights,
+    Worth,
     reward,
     training_scales,
 )
-from raygrid.learning.evaluate import Idle, evaluate
+from raygrid.learning.evaluate import Idle, evaluate, validation_rows
 from raygrid.learning.policy import Bidder
 from raygrid.market.actions import Action
 from raygrid.market.intraday import IntradayMarket
 from raygrid.market.rule import dear, rule_action
-from raygrid.market.units import Slot
+from raygrid.market.units import N_SLOTS, Slot
 from tests.synthetic import community
 
 NO_TERMS = RewardWeights(*[0.0] * 9)
@@ -28,7 +29,14 @@ NO_TERMS = RewardWeights(*[0.0] * 9)
 def environment(weights: RewardWeights | None = None) -> MarketEnvironment:
     people = community()
     market = IntradayMarket(people.units, people.feed, people.limits)
-    return MarketEnvironment(market, training_scales(people.feed, np.arange(3)), weights)
+    scales = training_scales(people.feed, np.arange(3))
+    return MarketEnvironment(market, scales, flat(market), weights)
+
+
+def flat(market: IntradayMarket, per_kwh: float = 0.2) -> Worth:
+    """The same value for every store at every hour."""
+    feed = market.feed
+    return Worth(np.full((feed.day_periods, len(market.units), N_SLOTS), per_kwh))
 
 
 def test_observations_by_hand() -> None:
@@ -89,14 +97,13 @@ def test_penalties_and_stored_energy() -> None:
     env.reset(np.array([0]))
     done = env.step(np.zeros((1, 20), dtype=np.int64)).outcome
     feed, scales = env.market.feed, env.scales
-    gained = np.zeros((1, 20, 3))
-    gained[0, 4] = [1.0, 0.5, 0.0]
+    gained = np.zeros((1, 20))
+    gained[0, 4] = 0.3
 
     def of(term: str, outcome=done):  # type: ignore[no-untyped-def]
         return reward(outcome, gained, scales, replace(NO_TERMS, **{term: 2.0}), feed)[0]
 
-    value = (feed.import_price_per_kwh.mean() + 0.08) / 2
-    assert of("stored_energy")[4] == pytest.approx(2 * 1.5 * value / scales.money[4], rel=1e-5)
+    assert of("stored_energy")[4] == pytest.approx(2 * 0.3 / scales.money[4], rel=1e-5)
     broken = replace(done, overload=np.array([0.25]), unmet_kwh=np.full((1, 20), 0.1))
     assert of("violation", broken) == pytest.approx(np.full(20, -0.5))
     assert of("voltage_feasibility", broken) == pytest.approx(np.zeros(20))
@@ -148,11 +155,34 @@ def test_the_rule_does_as_it_is_stated() -> None:
         market.step(action)
 
 
+def test_what_stored_energy_gains_is_a_potentials_difference() -> None:
+    """By hand, and over a day the sum telescopes but for what was driven or used."""
+    per_kwh = np.array([0.1, 0.3])[:, None, None] * np.ones((2, 1, N_SLOTS))
+    worth = Worth(per_kwh)
+    before, after = np.array([[[3.0, 4.0, 0.0]]]), np.array([[[2.0, 6.0, 0.0]]])
+    least = np.array([[1.0, 0.0, 0.0]])
+    of_even = worth.gained(np.array([4]), before, after, least)
+    assert of_even == pytest.approx(0.3 * (1 + 6) - 0.1 * (2 + 4))
+    of_odd = worth.gained(np.array([5]), before, after, least)
+    assert of_odd == pytest.approx(0.1 * (1 + 6) - 0.3 * (2 + 4))
+
+    env = environment(replace(NO_TERMS, stored_energy=1.0))
+    env.reset(np.array([1]))
+    market, earned = env.market, 0.0
+    begun, used = market.energy_kwh, 0.0
+    for _ in range(96):
+        step = env.step(rule_action(market.outlook, dear(market.feed)))
+        earned = earned + step.reward * env.scales.money
+        used = used + (step.outcome.energy_kwh - market.energy_kwh)
+    gained = 0.2 * (market.energy_kwh - begun + used).sum(axis=-1)
+    np.testing.assert_allclose(earned, gained, rtol=1e-4, atol=1e-5)
+
+
 def test_the_rule_beats_idling_and_figures_add_up() -> None:
     env = environment()
     market, days = env.market, np.arange(4)
-    idle = evaluate(market, Idle(market), days, env.scales, in_a_row=True)
-    rule = evaluate(market, Bidder(market), days, env.scales, in_a_row=True)
+    idle = evaluate(market, Idle(market), days, env.worth)
+    rule = evaluate(market, Bidder(market), days, env.worth)
     assert rule.cost.sum() < idle.cost.sum()
     assert (rule.utilisation >= idle.utilisation - 1e-9).all()
     assert rule.utilisation.max() <= 1
@@ -163,13 +193,31 @@ def test_the_rule_beats_idling_and_figures_add_up() -> None:
         idle.pv_kwh, market.feed.pv_kw.reshape(4, 96, -1).sum(axis=(1, 2)) / 4
     )
     with pytest.raises(ValueError, match="follow each other"):
-        evaluate(market, Idle(market), np.array([0, 2]), env.scales, in_a_row=True)
+        evaluate(market, Idle(market), np.array([0, 2]), env.worth)
 
 
-def test_first_of_days_side_by_side_is_the_first_in_a_row() -> None:
+def test_what_days_in_a_row_leave_is_the_last_midnight_less_the_first() -> None:
     env = environment()
     market = env.market
-    both = evaluate(market, Bidder(market), np.arange(2), env.scales)
-    row = evaluate(market, Bidder(market), np.arange(2), env.scales, in_a_row=True)
-    assert both.cost[0] == row.cost[0]
-    assert both.cost[1] != row.cost[1]
+    market.reset(np.array([0]))
+    first = market.energy_kwh
+    figures = evaluate(market, Bidder(market), np.arange(3), env.worth)
+    gained = 0.2 * (market.energy_kwh - first).sum()
+    assert figures.stored.sum() == pytest.approx(gained, abs=1e-9)
+
+
+def test_rows_side_by_side_are_days_in_a_row_once_their_stores_have_settled() -> None:
+    """A battery that everybody empties at night forgets where it began."""
+    env = environment()
+    market = env.market
+    row = evaluate(market, Bidder(market), np.array([2, 3]), env.worth)
+    cut = evaluate(market, Bidder(market), np.array([2, 3]), env.worth, rows=2)
+    whole = evaluate(market, Bidder(market), np.arange(1, 4), env.worth)
+    np.testing.assert_allclose(cut.cost[0], whole.cost[1], rtol=1e-12)
+    assert row.cost[0] != cut.cost[0], "it begins with the stores' initial energy"
+    assert cut.fallbacks == row.fallbacks == 2 * 96 * 20
+    with pytest.raises(ValueError, match="cannot be cut into 2 rows"):
+        evaluate(market, Bidder(market), np.arange(3), env.worth, rows=2)
+    assert validation_rows(30) == 6
+    assert validation_rows(1) == 1
+    assert validation_rows(7) == 1

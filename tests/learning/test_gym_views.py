@@ -50,7 +50,7 @@ def test_a_day_of_all_agents_is_that_of_the_environment() -> None:
     view = MarketParallelEnv(split)
     seen, infos = view.reset(seed=4)
     own = days()
-    env = MarketEnvironment(own.market, training_scales(own.market.feed, own.train))
+    env = MarketEnvironment(own.market, training_scales(own.market.feed, own.train), own.worth)
     rng = np.random.default_rng(4)
     first, mask = env.reset(rng.choice(own.train, 1), rng)
     np.testing.assert_array_equal(seen["prosumer_3"], first[0, 2])

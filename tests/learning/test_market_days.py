@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning.environment import training_scales
 from raygrid.learning.evaluate import Idle, compare, evaluate, unmanaged
 from raygrid.learning.market_days import LearningScenario, Predictions, learning_scenario
 from raygrid.learning.policy import Bidder
@@ -68,12 +67,11 @@ def test_forecasts_take_the_place_of_persistence() -> None:
 
 def test_knowing_better_fails_fewer_trades() -> None:
     found = small()
-    feed = found.days.market.feed
     known = small(predictions=perfect(found))
-    scales = training_scales(feed, found.days.train)
+    worth = found.days.worth
     failed = []
     for market in (found.days.market, known.days.market):
-        figures = evaluate(market, Bidder(market), np.arange(3), scales, in_a_row=True)
+        figures = evaluate(market, Bidder(market), np.arange(3), worth)
         failed.append(figures.failed_kwh.sum())
     assert failed[1] < 0.2 * failed[0]
 
@@ -90,7 +88,7 @@ def test_evs_charge_on_arrival_where_nobody_manages_them() -> None:
         stored[name] = done.energy_kwh[0, :, Slot.EV]
     evs = market.units.max_kwh[:, Slot.EV] > 0
     assert (stored["unmanaged"][evs] > stored["deferred"][evs] + 2).all(), "by 23 h"
-    figures = compare(market, {}, np.arange(2), training_scales(market.feed, found.days.train))
+    figures = compare(market, {}, np.arange(2), found.days.worth)
     assert set(figures) == {"grid_only", "deferred", "rule"}
     assert figures["rule"].cost.sum() < figures["grid_only"].cost.sum()
 

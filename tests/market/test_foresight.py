@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from raygrid.errors import EndedShortError
-from raygrid.learning.environment import training_scales
 from raygrid.learning.evaluate import Idle, evaluate, unmanaged
 from raygrid.learning.market_days import LearningScenario, learning_scenario
 from raygrid.learning.policy import Bidder
@@ -84,12 +83,12 @@ def test_any_multipliers_give_a_bound(found: LearningScenario) -> None:
 
 def test_nobody_beats_it(found: LearningScenario) -> None:
     market, days = found.days.market, np.arange(4)
-    scales = training_scales(market.feed, days)
+    worth = found.days.worth
     best = perfect_foresight(market, 0, 4 * 96)
     alone = unmanaged(market)
     for figures in (
-        evaluate(market, Bidder(market), days, scales, in_a_row=True),
-        evaluate(alone, Idle(alone), days, scales, in_a_row=True),
+        evaluate(market, Bidder(market), days, worth),
+        evaluate(alone, Idle(alone), days, worth),
     ):
         assert (figures.cost + figures.stored).sum() > best.bound
 
