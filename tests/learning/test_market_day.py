@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning.market_day_result import DayCase, ForecastRule, MarketDays, StoreRule
+from raygrid.learning.market_day import forecast_case
+from raygrid.learning.market_day_result import (
+    DayCase,
+    ForecastRule,
+    MarketDayResult,
+    MarketDays,
+    StoreRule,
+)
 from raygrid.learning.market_days import LearningScenario, Predictions, learning_scenario
 from raygrid.market.clearing import ClearingStatus
+from raygrid.market.trades import MICRO
 
 SETTINGS = (
     "history.train_days=2",
@@ -130,3 +138,63 @@ def test_bad_input(found: LearningScenario) -> None:
         list(days.run([0, 2]))
     with pytest.raises(InputError, match="there is no day 4"):
         days.run_day(4)
+
+
+@pytest.fixture(scope="module")
+def perfect(found: LearningScenario) -> MarketDayResult:
+    return MarketDays(found, DayCase("bound", forecast=ForecastRule.PERFECT)).run_day(1)
+
+
+def test_foresight_and_the_plan_cost_the_central_optimum(
+    found: LearningScenario, perfect: MarketDayResult
+) -> None:
+    """AI-TEM (2): CVXPY on the day's case is the oracle of the plan, the plan that of the day."""
+    from raygrid.market.central import solve_central
+
+    assert perfect.plan is not None
+    central = solve_central(forecast_case(found, 1), network_constrained=True)
+    assert perfect.plan.cost >= -central.welfare - 1e-6
+    assert perfect.plan.cost == pytest.approx(-central.welfare, rel=2e-3)
+    # Trades are whole watt-hours; what that leaves over is balanced at tariff.
+    paid = perfect.community_cost - perfect.network_micro / MICRO
+    assert paid == pytest.approx(perfect.plan.cost, abs=0.02)
+    assert perfect.failed_wh <= 50
+
+
+def test_who_knows_the_day_does_as_planned_within_all_limits(
+    found: LearningScenario, perfect: MarketDayResult
+) -> None:
+    plan, intraday = perfect.plan, perfect.intraday
+    assert plan is not None
+    np.testing.assert_allclose(intraday.of("store_kw"), plan.plan_kw, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        intraday.injection_kw, plan.position_kw + plan.planned_kw, rtol=0, atol=1e-4
+    )
+    assert perfect.limited_periods == 0
+    prices = plan.price_per_kwh
+    rows = slice(96, 192)
+    feed = found.days.market.feed
+    assert (prices <= feed.import_price_per_kwh[rows] + 1e-12).all()
+    assert (prices >= feed.export_price_per_kwh[rows] - 1e-12).all()
+
+
+def test_planned_curtailment_is_followed() -> None:
+    """Where the feeder cannot take all PV, the plan says whose is curtailed, and that one does."""
+    large = (*SETTINGS, "population.pv_peak_kw={low: 8.0, high: 20.0}")
+    found = learning_scenario("ai_tem", settings=large, agents=10)
+    done = MarketDays(found, DayCase("large", forecast=ForecastRule.PERFECT)).run_day(1)
+    assert done.plan is not None
+    assert done.plan.status is ClearingStatus.CONVERGED
+    planned = np.maximum(found.days.market.feed.pv_kw[96:192] - done.plan.pv_max_kw, 0.0)
+    assert planned.sum() * 0.25 > 1.0
+    np.testing.assert_allclose(done.intraday.of("curtailed_kw"), planned, rtol=0, atol=5e-3)
+    assert done.limited_periods == 0
+    # Nobody's position is broken by it: what was curtailed was not sold.
+    paid = done.community_cost - done.network_micro / MICRO
+    assert paid == pytest.approx(done.plan.cost, abs=0.03)
+
+
+def test_an_ev_that_cannot_be_charged_in_its_stay_is_one_line() -> None:
+    evs = "{share: 0.3, arrival_hour: {low: 16, high: 16}, departure_hour: {low: 17, high: 17}}"
+    with pytest.raises(InputError, match="an EV cannot be charged in its stay"):
+        learning_scenario("ai_tem", settings=(*SETTINGS, f"population.evs={evs}"), agents=10)
