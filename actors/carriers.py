@@ -19,7 +19,13 @@ from actors.crew import Crew
 from actors.link import DRIVER, Link, LinkError
 from actors.wire import decode_outcome
 from raygrid.market.channel import Staleness
-from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.messages import (
+    Aggregate,
+    OperatorMemory,
+    PriceMessage,
+    RoundDecision,
+    RoundOutcome,
+)
 from raygrid.market.patience import Patience
 from raygrid.market.staleness import StaleRounds, Traffic
 from raygrid.market.stragglers import PatientRounds, Waits
@@ -71,7 +77,7 @@ def carrier_for(transport: Transport, crew: Crew) -> Carrier:
         The actors.
     """
     if transport is Transport.LINKS:
-        return LinkCarrier(crew) if crew.division is None else FeederCarrier(crew)
+        return LinkCarrier(crew) if crew.divided is None else FeederCarrier(crew)
     return PlainCarrier(crew) if transport is Transport.PLAIN else GraphCarrier(crew)
 
 
@@ -177,8 +183,9 @@ class FeederCarrier(LinkCarrier):
         """Let everybody call who leads him, and let them lead."""
         import ray
 
-        crew, operator, division = self._crew, self._crew.operator, self._crew.division
-        assert division is not None
+        crew, operator = self._crew, self._crew.operator
+        assert crew.divided is not None
+        division = crew.divided.division
         key = secrets.token_bytes(32)
         above, *doors = ray.get(
             [member.open_door.remote(crew.on_one_node) for member in (operator, *crew.feeders)]
@@ -303,8 +310,11 @@ class GraphCarrier:
         """Compile the graph, which takes as long as some twenty rounds."""
         from ray.dag import InputNode
 
-        # Both int64 sums of a host are twice its message; the operator sends all messages.
+        # Both int64 sums of a host are twice its message; the operator sends all messages, and
+        # what its successor would have to know.
         size = sum(message.pi_kw.nbytes for message in opening.messages)
+        case = self._crew.case
+        size += 9 * case.rows.n_rows * case.n_periods
         with InputNode() as inputs:
             sums = [host.step.bind(inputs[f"host_{k}"]) for k, host in enumerate(self._crew.hosts)]
             graph = self._crew.operator.handle.bind(*sums)
@@ -328,7 +338,11 @@ class GraphCarrier:
         # The arrays lie in the channel's buffer, which the operator cannot write to again
         # before we let go of them.
         messages = tuple(replace(m, pi_kw=np.array(m.pi_kw)) for m in following.messages)
-        return replace(following, messages=messages)
+        memory = following.memory
+        if memory is not None:
+            copies = (memory.active, memory.balance_price_per_kwh, memory.row_price)
+            memory = OperatorMemory(*map(np.array, copies))
+        return replace(following, messages=messages, memory=memory)
 
     def close(self) -> None:
         """Tear the graph down."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from actors.checkpoint import CheckpointPlace
 from actors.cluster import ClusterResources
 from actors.errors import own_errors
 from actors.feeder import FeederData
@@ -21,7 +22,6 @@ from raygrid.errors import EndedShortError
 from raygrid.grid.limits import empty_rows
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
-from raygrid.market.division import Division
 from raygrid.market.messages import Aggregate, FinalMessage, HostSummary, RoundOutcome
 from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.survey import Survey, joined
@@ -72,6 +72,8 @@ class Crew:
         The market, also where a draft was given.
     on_one_node : bool
         Whether driver and actors share one node, so that links need not leave it.
+    checkpoint : CheckpointPlace or None
+        Where feeder operators note what opens each round of the clearings to come.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class Crew:
         self.feeders: list[Handle] = []
         self.operator = hire_operator()
         self._divided: Feeders | None = None
+        self.checkpoint: CheckpointPlace | None = None
         self._opening: _Opening | None = None
         try:
             await_ready(self.members, placement, resources, timeout_s)
@@ -126,9 +129,15 @@ class Crew:
         ]
 
     @property
-    def division(self) -> Division | None:
-        """Who has which part of the network in the open clearing; None without feeders."""
-        return None if self._divided is None else self._divided.division
+    def divided(self) -> Feeders | None:
+        """The feeder operators that have parts of the network in the open clearing, if any."""
+        return self._divided
+
+    @property
+    def replays(self) -> bool:
+        """Whether the messages of all rounds bring a host's state back in the open clearing."""
+        assert self._opening is not None
+        return self._opening.replays
 
     @property
     def host_buses(self) -> list[IntArray]:
@@ -276,7 +285,9 @@ class Crew:
         self._divided = None
         rows = self.case.rows
         if self.feeders and options.network_constrained and isinstance(rows, TreeRows):
-            self._divided = Feeders(self.feeders, rows, summaries, options.masked_sums)
+            self._divided = Feeders(
+                self.feeders, rows, summaries, options.masked_sums, self.checkpoint
+            )
             ray.get(self._divided.start(range(len(self.feeders))) + self._divide())
         return outcome
 
@@ -285,18 +296,6 @@ class Crew:
         if self._divided is None or self._opening is None:
             return []
         return [self.operator.divide.remote(self._divided.division, self._opening.summaries)]
-
-    def catch_up(self, log: RoundLog) -> None:
-        """Bring everybody, freshly started, to the open round of another crew's log.
-
-        Parameters
-        ----------
-        log : RoundLog
-            With messages for the hosts of this crew.
-        """
-        for k in range(len(self.hosts)):
-            self._replay(k, log)
-        self._revive_operator(log, 1.0)
 
     def revive(self, log: RoundLog | None, tightening: float) -> tuple[int, ...]:
         """Find out who was restarted and bring them to the open round.
@@ -413,7 +412,8 @@ class Crew:
             asked = zip(self.hosts, before.messages, strict=True)
             sums = ray.get([host.step.remote(message) for host, message in asked])
         self.operator.start.remote(opening.summaries, opening.options, opening.initial_pi_kw)
-        ray.get(self.operator.resume.remote(log.opening, before, sums, tightening))
+        resumed = log.opening, before, sums, tightening, log.memories
+        ray.get(self.operator.resume.remote(*resumed))
 
     def take_pulses(self) -> list[Pulse]:
         """Ping everybody; a restarted actor is waited for."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from actors.carriers import Transport
-from actors.checkpoint import CheckpointWriter
+from actors.checkpoint import CheckpointWriter, PastRounds
 from actors.cluster import ClusterResources
 from actors.crew import Crew
 from actors.exchange import RayExchange
@@ -172,7 +172,7 @@ class RayMarket:
         policy: FailurePolicy | None = None,
         warm: bool = False,
         checkpoint: CheckpointWriter | None = None,
-        past: Sequence[RoundOutcome] = (),
+        past: PastRounds | None = None,
     ) -> ClearingResult:
         """Clear the market once.
 
@@ -194,7 +194,7 @@ class RayMarket:
             tariff: for the same market under other settings.
         checkpoint : CheckpointWriter, optional
             Gets what opens each round.
-        past : sequence of RoundOutcome
+        past : PastRounds, optional
             Rounds of another driver's checkpoint of this very market, under any placement, to
             go on after them.
 
@@ -211,7 +211,7 @@ class RayMarket:
         n_buses = self.case.network.n_buses
 
         def note(outcome: RoundOutcome) -> None:
-            if checkpoint is not None and outcome.messages:
+            if checkpoint is not None:
                 checkpoint.add(outcome, self._crew.host_buses, n_buses)
             self._metrics.observe(outcome)
             if on_round is not None:
@@ -219,13 +219,14 @@ class RayMarket:
 
         start = self._last.warm_start if warm and self._last is not None else None
         self._last = None
+        self._crew.checkpoint = None if checkpoint is None else checkpoint.place
         self._exchange = RayExchange(
             self._crew, self.case, options, transport, policy, warm=start, past=past
         )
         with self._exchange as exchange:
             exchange.prepare()
             if checkpoint is not None:
-                for outcome in past:
+                for outcome in past or ():
                     checkpoint.put(outcome)
                 if not past:
                     checkpoint.add(exchange.open(), self._crew.host_buses, n_buses)

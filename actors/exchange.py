@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from actors.carriers import Carrier, PatientCarrier, StaleCarrier, Transport, carrier_for
-from actors.checkpoint import for_hosts
+from actors.checkpoint import PastRounds
 from actors.crew import Crew
 from actors.failure import FailureDecision, FailurePolicy
 from actors.link import LinkError
 from actors.log import LOG_BYTES, RoundLog
+from actors.resume import catch_up
 from raygrid.arrays import FloatArray
 from raygrid.errors import RaygridError
 from raygrid.market.clearing import ClearingOptions, IterationRecord, WarmStart
 from raygrid.market.messages import FinalMessage, HostFinal, OperatorFinal, RoundOutcome
-from raygrid.market.session import initial_pi
+from raygrid.market.session import TIGHTENING, initial_pi
 from raygrid.market.staleness import Traffic
 from raygrid.market.stragglers import SilentHostError, Waits
 from raygrid.scenario.case import Case
@@ -47,7 +48,7 @@ class RayExchange:
         Messages kept for the successors of dead actors [B].
     warm : WarmStart, optional
         Where the last clearing of the same crew ended, to go on from there.
-    past : sequence of RoundOutcome
+    past : PastRounds, optional
         Rounds of a checkpoint of the same scenario, to go on after them.
 
     Attributes
@@ -73,14 +74,14 @@ class RayExchange:
         policy: FailurePolicy | None = None,
         log_bytes: int = LOG_BYTES,
         warm: WarmStart | None = None,
-        past: Sequence[RoundOutcome] = (),
+        past: PastRounds | None = None,
     ) -> None:
         self._crew = crew
         self._options = options
         self._period_hours = case.period_hours
         self._initial_pi_kw = initial_pi(case, options, warm)
         self._warm = warm
-        self._past = past
+        self._past = past or PastRounds()
         self.traffic = Traffic() if options.staleness is not None else None
         self.waits = Waits() if options.patience is not None else None
         self._policy = policy or FailurePolicy()
@@ -111,22 +112,22 @@ class RayExchange:
         A graph takes as long to compile as some twenty rounds; done here, it does not count as
         clearing. Links are opened by the first round, since the operator goes on at once.
         """
-        outcome = self._mending(
-            lambda: self._crew.start(self._options, self._initial_pi_kw, self._warm)
-        )
-        self._log = log = RoundLog(self._log_bytes)
-        log.add(outcome)
-        for past in self._past:
-            log.add(for_hosts(past, self._crew.host_buses))
-        if self._past:
-            self._mending(lambda: self._crew.catch_up(log))
+        self._tightening = TIGHTENING**self._past.tightenings
+        self._log = log = self._mending(self._begin)
         if self.transport is Transport.GRAPH:
-            self._mending(lambda: self._open_carrier(outcome))
+            self._mending(lambda: self._open_carrier(log.opening))
+
+    def _begin(self) -> RoundLog:
+        log = RoundLog(self._log_bytes)
+        log.add(self._crew.start(self._options, self._initial_pi_kw, self._warm))
+        if self._past:
+            catch_up(self._crew, self._past, log, self._tightening)
+        return log
 
     @property
     def past(self) -> Sequence[IterationRecord]:
         """Residuals of the rounds that another driver did."""
-        return [outcome.record for outcome in self._past if outcome.record is not None]
+        return self._past.records
 
     def open(self) -> RoundOutcome:
         """Messages that open the first round."""

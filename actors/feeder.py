@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from actors.checkpoint import CheckpointPlace, PartWriter
 from actors.errors import LostStateError
 from actors.link import Door, DoorAddress, Link, LinkError
 from actors.prosumer import OutOfStepError, Pulse, node_id, take_pulse
@@ -19,7 +21,13 @@ from actors.wire import (
 )
 from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.division import Division
-from raygrid.market.hierarchy import FeederOperator, FeederState, load_kernels
+from raygrid.market.hierarchy import (
+    ConnectionPrices,
+    FeederOperator,
+    FeederState,
+    FeederSums,
+    load_kernels,
+)
 from raygrid.market.messages import Aggregate, HostSummary, PriceMessage, RoundDecision
 
 
@@ -50,6 +58,7 @@ class FeederOperatorActor:
         self._hosts: tuple[int, ...] = ()
         self._door: Door | None = None
         self._openings: dict[int, tuple[PriceMessage, ...]] = {}
+        self._written: PartWriter | None = None
 
     def ping(self) -> Pulse:
         """Show that the process lives, and which incarnation it is."""
@@ -62,7 +71,12 @@ class FeederOperatorActor:
         self._rows, self._operator, self._openings = data.rows, None, {}
 
     def start(
-        self, feeder: int, division: Division, hosts: Sequence[HostSummary], masked: bool
+        self,
+        feeder: int,
+        division: Division,
+        hosts: Sequence[HostSummary],
+        masked: bool,
+        checkpoint: CheckpointPlace | None = None,
     ) -> None:
         """Begin a clearing.
 
@@ -70,11 +84,20 @@ class FeederOperatorActor:
         ----------
         feeder, division, hosts, masked
             See `FeederOperator`.
+        checkpoint : CheckpointPlace, optional
+            Gets what opens each round, if this machine sees its folder.
         """
         if self._rows is None:
             raise LostStateError("no network loaded")
         self._operator = FeederOperator(feeder, self._rows, division, hosts, masked)
         self._hosts, self._openings = division.hosts[feeder], {}
+        if self._written is not None:
+            self._written.close()
+        self._written = None
+        if checkpoint is not None:
+            buses = [host.buses for host in hosts]
+            with suppress(FileNotFoundError):
+                self._written = PartWriter(checkpoint, feeder, division.n_feeders, buses)
 
     def open_door(self, loopback: bool) -> DoorAddress:
         """Listen for the calls of its hosts; see `NetworkOperatorActor.open_door`."""
@@ -123,6 +146,7 @@ class FeederOperatorActor:
             self._openings.pop(iteration - 2, None)
             for link, message in zip(hosts, messages, strict=True):
                 link.send_bytes(encode_prices(message))
+            self._write(messages)  # while the hosts are at it
             sums = [_of_round(decode_sums(link.recv_bytes()), iteration) for link in hosts]
             gathered = operator.gather(sums, messages[0].rho)
             above.send_bytes(encode_feeder_sums(gathered))
@@ -132,9 +156,22 @@ class FeederOperatorActor:
                 return  # the network operator has hung up
             above.send_bytes(encode_bus_sums(operator.settle(prices)))
             following = decode_next_round(above.recv_bytes())
-            if following.decision is not RoundDecision.CONTINUE:
-                return
             messages = operator.messages(following)
+            if following.decision is not RoundDecision.CONTINUE:
+                self._write(messages)
+                return
+
+    def _write(self, messages: Sequence[PriceMessage]) -> None:
+        if self._written is not None:
+            self._written.add(messages)
+
+    def gather(self, rho: float, *sums: Aggregate) -> FeederSums:
+        """A round that is known, done once more: what the network operator needs of it."""
+        return self.operator.gather(sums, rho)
+
+    def settle(self, prices: Sequence[ConnectionPrices]) -> None:
+        """The duals of that round; of the prices of all feeder operators it takes its own."""
+        self.operator.settle(prices[self.operator.feeder])
 
     def openings(self) -> dict[int, dict[int, PriceMessage]]:
         """By host and round, what opened the last two rounds."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from actors.checkpoint import CheckpointPlace
 from actors.feeder import FeederOperatorActor
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.division import Division, divide
@@ -57,6 +58,8 @@ class Feeders:
         Of all hosts, in host order.
     masked : bool
         Whether hosts mask what they send.
+    checkpoint : CheckpointPlace, optional
+        Where they note what opens each round.
 
     Attributes
     ----------
@@ -70,22 +73,48 @@ class Feeders:
         rows: TreeRows,
         summaries: Sequence[HostSummary],
         masked: bool,
+        checkpoint: CheckpointPlace | None = None,
     ) -> None:
         self.handles = handles
         self._summaries, self._masked = tuple(summaries), masked
+        self._checkpoint = checkpoint
         self.division: Division = divide(
             rows, [summary.buses for summary in summaries], len(handles)
         )
 
     def start(self, some: Sequence[int]) -> list[Any]:
         """Let some of them begin the clearing; what to wait for."""
-        division = self.division
+        division, rest = self.division, (self._masked, self._checkpoint)
         return [
             self.handles[f].start.remote(
-                f, division, [self._summaries[k] for k in division.hosts[f]], self._masked
+                f, division, [self._summaries[k] for k in division.hosts[f]], *rest
             )
             for f in some
         ]
+
+    def redo(
+        self, operator: Handle, opening: RoundOutcome, sums: Sequence[Any], tightening: float
+    ) -> list[Any]:
+        """Let everybody do a known round once more, for what it leaves behind; what to wait for.
+
+        Parameters
+        ----------
+        operator : actor handle
+            The network operator.
+        opening : RoundOutcome
+            What opened the round.
+        sums : sequence of object references
+            Of all hosts.
+        tightening : float
+            Product of the factors by which tolerances were tightened.
+        """
+        rho = opening.messages[0].rho
+        gathered = [
+            feeder.gather.remote(rho, *[sums[k] for k in own])
+            for feeder, own in zip(self.handles, self.division.hosts, strict=True)
+        ]
+        prices = operator.redo_feeders.remote(opening, tightening, *gathered)
+        return [feeder.settle.remote(prices) for feeder in self.handles]
 
 
 def lost_round(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raygrid.market.messages import PriceMessage, RoundOutcome
+from raygrid.market.messages import OperatorMemory, PriceMessage, RoundOutcome
+from raygrid.market.operator import MEAN_ROUNDS
 
 LOG_BYTES = 256 * 1024**2
 """Messages kept; beyond that the oldest go, and a dead host starts anew from the duals."""
@@ -25,6 +26,7 @@ class RoundLog:
     def __init__(self, limit_bytes: int = LOG_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._outcomes: dict[int, RoundOutcome] = {}
+        self._memories: dict[int, OperatorMemory] = {}
         self._bytes = 0
 
     def add(self, outcome: RoundOutcome) -> None:
@@ -33,6 +35,9 @@ class RoundLog:
         if iteration not in self._outcomes:
             self._bytes += _size(outcome)
         self._outcomes[iteration] = outcome
+        if outcome.memory is not None:
+            self._memories[iteration] = outcome.memory
+            self._memories.pop(iteration - MEAN_ROUNDS - 1, None)
         while self._bytes > self._limit_bytes and len(self._outcomes) > 2:
             self._bytes -= _size(self._outcomes.pop(next(iter(self._outcomes))))
 
@@ -51,10 +56,17 @@ class RoundLog:
         """Whether all rounds from the first are still here."""
         return 0 in self._outcomes and len(self._outcomes) == max(self._outcomes) + 1
 
+    @property
+    def memories(self) -> Sequence[OperatorMemory]:
+        """What the operator's last projections left, up to `before` if any, else to `opening`."""
+        last = max(self._outcomes) - (self.before is not None)
+        return [self._memories[k] for k in sorted(self._memories) if k <= last]
+
     def done(self, host: int) -> Sequence[PriceMessage]:
         """Messages of all finished rounds to one host, in order."""
         return [outcome.messages[host] for outcome in list(self._outcomes.values())[:-1]]
 
 
 def _size(outcome: RoundOutcome) -> int:
-    return sum(message.pi_kw.nbytes for message in outcome.messages)
+    kept = 0 if outcome.memory is None else outcome.memory.nbytes
+    return kept + sum(message.pi_kw.nbytes for message in outcome.messages)

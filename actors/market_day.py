@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.checkpoint import CheckpointWriter, scenario_digest
+from actors.checkpoint import CheckpointWriter, PastRounds, scenario_digest
 from actors.driver import RayMarket
 from actors.session import clearing_options
 from raygrid.arrays import FloatArray
@@ -191,11 +191,11 @@ class MarketDay:
         self,
         market: RayMarket,
         checkpoint: CheckpointWriter | None,
-        past: Sequence[RoundOutcome] = (),
+        past: PastRounds | None = None,
     ) -> None:
         """Clear, and write everything that the hosts hold while they are there."""
         run = self.run
-        records = [outcome.record for outcome in past if outcome.record is not None]
+        records = [] if past is None else past.records
         options = clearing_options(run.scenario)
         before = f"day {self.day}  " if run.has_several else ""
         with ProgressLine() as line:

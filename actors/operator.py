@@ -26,12 +26,19 @@ from raygrid.grid.tree_rows import LimitRows, TreeRows
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.division import Division
-from raygrid.market.hierarchy import FeederState, TopOperator, load_kernels
+from raygrid.market.hierarchy import (
+    ConnectionPrices,
+    FeederState,
+    FeederSums,
+    TopOperator,
+    load_kernels,
+)
 from raygrid.market.messages import (
     Aggregate,
     HostHeadroom,
     HostSummary,
     OperatorFinal,
+    OperatorMemory,
     PriceMessage,
     RoundDecision,
     RoundOutcome,
@@ -302,6 +309,37 @@ class NetworkOperatorActor:
             if outcome.decision is not RoundDecision.CONTINUE:
                 return
 
+    def redo(self, opening: RoundOutcome, tightening: float, *aggregates: Aggregate) -> None:
+        """Do a known round once more, for what it leaves behind.
+
+        Parameters
+        ----------
+        opening : RoundOutcome
+            What opened the round.
+        tightening : float
+            Product of the factors by which tolerances were tightened.
+        *aggregates : Aggregate
+            One per host.
+        """
+        self.go_on(opening, tightening)
+        self.operator.handle(aggregates)
+
+    def redo_feeders(
+        self, opening: RoundOutcome, tightening: float, *sums: FeederSums
+    ) -> tuple[ConnectionPrices, ...]:
+        """As `redo`, with the sums of all feeder operators; the prices of each."""
+        if self._top is None:
+            raise LostStateError("no clearing is open")
+        self.go_on(opening, tightening)
+        return self._top.redo(sums)
+
+    def go_on(self, opening: RoundOutcome, tightening: float) -> None:
+        """Go on with the round that `opening` opens, after those that were done once more."""
+        operator, memory = self.operator, opening.memory
+        known = () if memory is None or operator.projected is not None else (memory,)
+        operator.resume(opening.messages, tightening, known)
+        self._outcome = None
+
     def take_over(self, *states: FeederState) -> None:
         """Go on alone, after rounds that feeder operators had a part in have ended."""
         if self._top is None:
@@ -336,6 +374,7 @@ class NetworkOperatorActor:
         before: RoundOutcome | None,
         aggregates: Sequence[Aggregate],
         tightening: float,
+        memories: Sequence[OperatorMemory] = (),
     ) -> None:
         """Take up a clearing at the round that `opening` opens, after a restart and `start`.
 
@@ -352,12 +391,16 @@ class NetworkOperatorActor:
             The hosts' sums of the round before.
         tightening : float
             Product of the factors by which tolerances were tightened.
+        memories : sequence of OperatorMemory
+            Of the last projections before that round, the newest last.
         """
         operator = self.operator
-        if before is not None:
-            operator.resume(before.messages, tightening)
+        if before is None:
+            operator.resume(opening.messages, tightening, memories)
+        else:
+            operator.resume(before.messages, tightening, memories)
             operator.handle(aggregates)
-        operator.resume(opening.messages, tightening)
+            operator.resume(opening.messages, tightening)
         self._outcome = None
         if self._top is not None:
             self._top.forget()

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from actors.checkpoint import CheckpointWriter, interrupted_run
+from actors.checkpoint import CheckpointWriter, PastRounds, interrupted_run
 from actors.cluster import ClusterOptions
 from actors.driver import RayMarket
 from actors.market_day import MarketDay, Run, new_checkpoint
@@ -166,7 +166,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         If Ray failed for good.
     """
     started = perf_counter()
-    source, past = options.scenario, list[RoundOutcome]()
+    source, past = options.scenario, PastRounds()
     if options.resume is not None:
         source, past = interrupted_run(options.resume)
     scenario, base_dir = load_scenario(
@@ -282,15 +282,13 @@ class _Course:
         self._last: MarketDay
         self.days: list[DaySummary] = []
 
-    def go(
-        self, market: RayMarket, settled: SettledDays | None, past: Sequence[RoundOutcome]
-    ) -> None:
+    def go(self, market: RayMarket, settled: SettledDays | None, past: PastRounds) -> None:
         """Let the market's actors do one day after the other, as far as there is one to do."""
         run = self._run
         for text in () if run.stages is None else run.stages.notes:
             run.note(text)
         if past:
-            run.note(f"resumed after round {len(past) - 1} of an earlier run")
+            run.note(f"resumed after round {len(past.records)} of an earlier run")
         for day in range(run.scenario.horizon.days):
             if day and not self._begin(market, day):
                 break

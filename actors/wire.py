@@ -13,7 +13,13 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.clearing import IterationRecord
 from raygrid.market.hierarchy import ConnectionPrices, FeederSums, NextRound
 from raygrid.market.judge import N_SUMS
-from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.messages import (
+    Aggregate,
+    OperatorMemory,
+    PriceMessage,
+    RoundDecision,
+    RoundOutcome,
+)
 from raygrid.market.projection import RowFault
 from raygrid.market.tree_solver import Responses
 
@@ -22,6 +28,7 @@ T = TypeVar("T", np.float64, np.int64)
 _PRICES = Struct("<qqqddb")
 _SUMS = Struct("<qqqqq")
 _OUTCOME = Struct("<bdbq")
+_MEMORY = Struct("<qqq")
 _RECORD = Struct("<qdddddd")
 _SIZE = Struct("<q")
 _FEEDER_SUMS = Struct("<qqqqqqqq")
@@ -100,6 +107,8 @@ def encode_outcome(outcome: RoundOutcome) -> bytes:
     for message in outcome.messages:
         encoded = encode_prices(message)
         parts += [_SIZE.pack(len(encoded)), encoded]
+    if outcome.memory is not None:
+        parts.append(_encode_memory(outcome.memory))
     return b"".join(parts)
 
 
@@ -123,7 +132,23 @@ def decode_outcome(data: bytes) -> RoundOutcome:
         at += _SIZE.size
         messages.append(decode_prices(data[at : at + size]))
         at += size
-    return RoundOutcome(known, record, mean_price, tuple(messages))
+    memory = _decode_memory(data[at:]) if len(data) > at else None
+    return RoundOutcome(known, record, mean_price, tuple(messages), memory)
+
+
+def _encode_memory(memory: OperatorMemory) -> bytes:
+    rows, columns = memory.row_price.shape
+    kept = memory.active.shape[1]
+    numbers = _floats(memory.balance_price_per_kwh) + _floats(memory.row_price)
+    return _MEMORY.pack(rows, columns, kept) + memory.active.tobytes() + numbers
+
+
+def _decode_memory(data: bytes) -> OperatorMemory:
+    rows, columns, kept = _head(_MEMORY, data)
+    at = _MEMORY.size + _area(columns, kept)
+    balance, row_price = _words(data, at, np.float64, columns, _area(rows, columns))
+    active = np.frombuffer(data[_MEMORY.size : at], dtype=np.int8).reshape(columns, kept).copy()
+    return OperatorMemory(active, balance, row_price.reshape(rows, columns))
 
 
 def encode_feeder_sums(message: FeederSums) -> bytes:

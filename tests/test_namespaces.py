@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from actors.benchmarks.ray_nodes import clean_environment, ray_head, ray_worker
 from tests.namespaces import Switch, available
-from tests.ray_nodes import clean_environment, ray_head, ray_worker
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tests" / "node_program.py"

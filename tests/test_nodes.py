@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from actors.benchmarks.ray_nodes import Head, clean_environment, ray_head, ray_worker, raylet_of
 from raygrid.files import scenario_path
-from tests.ray_nodes import Head, clean_environment, ray_head, ray_worker, raylet_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tests" / "node_program.py"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray_nodes import clean_environment, ray_head
+from actors.benchmarks.ray_nodes import clean_environment, ray_head
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_SUFFIXES = {".csv", ".json", ".md", ".npz", ".parquet", ".txt", ".yaml"}

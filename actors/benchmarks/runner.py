@@ -28,6 +28,7 @@ SUITES = (
     "simulate",
     "communication",
     "stragglers",
+    "recovery",
     "convergence",
     "scale",
     "town",

@@ -365,6 +365,13 @@ class TopOperator:
         following = NextRound(judge.iteration, verdict.decision, judge.rho, verdict.rescale)
         return RoundOutcome(verdict.decision, verdict.record, mean, ()), following
 
+    def redo(self, sums: Sequence[FeederSums]) -> tuple[ConnectionPrices, ...]:
+        """A round that is known, done once more for what it leaves behind; nothing is decided."""
+        prices = self.project(sums)
+        assert prices is not None
+        self._part.bus_sums()
+        return prices
+
     def forget(self) -> None:
         """Be ready to do a round again, after somebody was lost."""
         self._part.forget()

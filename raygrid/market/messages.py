@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.market.battery_schedule import Batteries
 from raygrid.market.clearing import IterationRecord
@@ -84,6 +87,32 @@ class Aggregate:
     norm_quanta: IntArray
 
 
+@dataclass(frozen=True)
+class OperatorMemory:
+    """What a projection leaves behind besides the duals, for who goes on in the operator's place.
+
+    Where several sets of limits support the same duals, later multipliers depend on it.
+
+    Attributes
+    ----------
+    active : (T, K) int8
+        Limits at a bound, 1 at the upper and -1 at the lower; K = 0 where none are kept.
+    balance_price_per_kwh : (T,) float64
+        Price of the balance, nu [currency/kWh].
+    row_price : (M, T) float64
+        Multipliers of the rows [currency/h per unit of the row].
+    """
+
+    active: NDArray[np.int8]
+    balance_price_per_kwh: FloatArray
+    row_price: FloatArray
+
+    @property
+    def nbytes(self) -> int:
+        """Size [B]."""
+        return self.active.nbytes + self.balance_price_per_kwh.nbytes + self.row_price.nbytes
+
+
 class RoundDecision(StrEnum):
     """What the operator decides after a round."""
 
@@ -107,12 +136,16 @@ class RoundOutcome:
         Mean locational price, for the progress line [currency/kWh].
     messages : tuple of PriceMessage
         One per host, in host order.
+    memory : OperatorMemory or None
+        Of the round's projection; None before the first, and where feeder operators have parts
+        of it.
     """
 
     decision: RoundDecision
     record: IterationRecord | None
     mean_price_per_kwh: float
     messages: tuple[PriceMessage, ...]
+    memory: OperatorMemory | None = None
 
 
 @dataclass(frozen=True)

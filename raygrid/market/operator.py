@@ -24,12 +24,13 @@ from raygrid.market.messages import (
     HostHeadroom,
     HostSummary,
     OperatorFinal,
+    OperatorMemory,
     PriceMessage,
     RoundDecision,
     RoundOutcome,
 )
 from raygrid.market.prices import locational_price
-from raygrid.market.projection import ProjectionResult, ProjectionStatus
+from raygrid.market.projection import Projection, ProjectionResult, ProjectionStatus
 from raygrid.market.tree import projection_onto
 from raygrid.market.tree_final import Rooms
 
@@ -108,7 +109,12 @@ class Operator:
         self.judge.tightening *= factor
         return self._outcome(RoundDecision.CONTINUE, None, 1.0)
 
-    def resume(self, messages: Sequence[PriceMessage], tightening: float) -> None:
+    def resume(
+        self,
+        messages: Sequence[PriceMessage],
+        tightening: float,
+        memories: Sequence[OperatorMemory] = (),
+    ) -> None:
         """Take up a clearing at the round that `messages` open, after the operator was lost.
 
         The messages hold all that the next projection needs. Only the last z is gone: without
@@ -120,7 +126,14 @@ class Operator:
             One per host, in host order.
         tightening : float
             Product of the factors by which tolerances were tightened.
+        memories : sequence of OperatorMemory
+            Of the last rounds before, the newest last.
         """
+        if memories:
+            self._prices.clear()
+            self._prices.extend((m.balance_price_per_kwh, m.row_price) for m in memories)
+            if isinstance(self._projection, Projection):
+                self._projection.start_from(memories[-1].active)
         for buses, message in zip(self._host_buses, messages, strict=True):
             self.pi_kw[buses] = message.pi_kw * message.rescale
             self.judge.iteration, self.judge.rho = message.iteration, message.rho
@@ -246,6 +259,15 @@ class Operator:
             return np.zeros((self.rows.n_rows, self._n_periods))
         return self._projected_rho * self.projected.multipliers
 
+    def _memory(self) -> OperatorMemory | None:
+        if not self._prices:
+            return None
+        if isinstance(self._projection, Projection):
+            active = self._projection.active.astype(np.int8)
+        else:
+            active = np.zeros((self._n_periods, 0), dtype=np.int8)
+        return OperatorMemory(active, *self._prices[-1])
+
     def _final(
         self,
         final: FinalSchedule,
@@ -315,4 +337,4 @@ class Operator:
             self.pi_kw = self.pi_kw * rescale
         if mean_price_per_kwh is None:
             mean_price_per_kwh = float(np.mean(self.lmp_per_kwh))
-        return RoundOutcome(decision, record, mean_price_per_kwh, messages)
+        return RoundOutcome(decision, record, mean_price_per_kwh, messages, self._memory())

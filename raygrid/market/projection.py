@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import RaygridError
@@ -115,6 +116,15 @@ class Projection:
         self._lower: FloatArray = np.ascontiguousarray((rows.lower * self._scale[:, None]).T)
         self._upper: FloatArray = np.ascontiguousarray((rows.upper * self._scale[:, None]).T)
         self._active: IntArray = np.zeros((0, rows.n_rows), dtype=np.int64)
+
+    @property
+    def active(self) -> IntArray:
+        """(T, M) active rows of the last call, 1 at the upper and -1 at the lower bound."""
+        return self._active
+
+    def start_from(self, active: NDArray[np.int8]) -> None:
+        """Look for the next call's active rows from these, (T, M) as in `active`."""
+        self._active = active.astype(np.int64)
 
     def project(self, phat_bus_kw: FloatArray) -> ProjectionResult:
         """Project all periods.

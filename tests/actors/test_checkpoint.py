@@ -75,7 +75,7 @@ def test_what_is_no_checkpoint_of_this_scenario_is_refused(path: Path) -> None:
         read_checkpoint(path, DIGEST)
     broken = bytearray(data)
     # The decision of the first round, behind what tells whose file it is and its length.
-    broken[len(b"raygrid rounds 1") + 32 + 8] = 77
+    broken[len(b"raygrid rounds 2") + 32 + 8] = 77
     path.write_bytes(bytes(broken))
     with pytest.raises(InputError, match="damaged"):
         read_checkpoint(path, DIGEST)

@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from actors.checkpoint import CheckpointWriter, PastRounds, read_checkpoint
 from actors.cluster import ClusterOrigin, ClusterResources, NodeResources
 from actors.driver import RayMarket, place
 from actors.feeders import lost_round, near
@@ -110,6 +112,54 @@ def test_a_host_and_its_feeder_operator_die_together(
     assert killed
     assert result.status is ClearingStatus.CONVERGED
     assert result.welfare == pytest.approx(alone.welfare, rel=1e-3)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("rounds", "hosts", "feeders"), [(1, 2, 2), (7, 3, 1), (14, 1, 0)])
+def test_another_driver_goes_on_after_the_last_round(
+    rounds: int, hosts: int, feeders: int, town: Case, market: RayMarket, alone: ClearingResult,
+    options: ClearingOptions, resources: ClusterResources, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Under any placement, with the same bits; a third driver too, after the second one died."""
+    path, digest = tmp_path / "checkpoint.bin", bytes(32)
+    past = die_after(rounds, market, options, path)
+    # The operator is up to two rounds ahead of its feeder operators' files.
+    assert rounds - 1 <= len(past) - 1 <= rounds
+    with open_town(town, resources, hosts, feeders) as other:
+        (tmp_path / "second").mkdir()
+        again = die_after(5, other, options, tmp_path / "second" / path.name, past)
+        assert len(again) > len(past)
+        assert_same_market(other.clear(options, past=again), alone)
+    third = CheckpointWriter(tmp_path / "third.bin", digest)
+    result = market.clear(options, checkpoint=third, past=again)
+    assert_same_market(result, alone)
+    third.close()
+    whole = read_checkpoint(tmp_path / "third.bin", digest)
+    assert len(whole) == 1 + alone.iterations
+    # Killed after the last round: the final schedule is all that is left to do.
+    assert_same_market(market.clear(options, past=whole), alone)
+    third.discard()
+    assert not list(tmp_path.glob("third*"))
+
+
+def die_after(
+    rounds: int, market: RayMarket, options: ClearingOptions, path: Path,
+    past: PastRounds | None = None,
+) -> PastRounds:  # fmt: skip
+    """What a driver leaves that dies after so many rounds of its own."""
+    left = rounds
+
+    def die(outcome: RoundOutcome) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise ConnectionAbortedError
+
+    writer = CheckpointWriter(path, bytes(32))
+    with pytest.raises(ConnectionAbortedError):
+        market.clear(options, die, checkpoint=writer, past=past)
+    writer.close()
+    return read_checkpoint(path, bytes(32))
 
 
 def message(iteration: int, value: float) -> PriceMessage:

@@ -14,6 +14,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from actors.benchmarks.common import load
 from actors.errors import LostStateError
 from actors.failure import FailureDecision, FailurePolicy, is_mendable
 from actors.link import LinkError
@@ -23,6 +24,7 @@ from actors.prosumer import HostData, OutOfStepError, ProsumerActor
 from raygrid.grid.limits import empty_rows
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.messages import Aggregate, PriceMessage, RoundOutcome
+from raygrid.market.operator import MEAN_ROUNDS
 from raygrid.market.session import initial_pi
 from raygrid.prosumer.community import GivenPart
 from raygrid.scenario.case import Case
@@ -182,6 +184,40 @@ def test_an_operator_is_rebuilt_from_the_last_messages(
     assert replace(mine.record, seconds=0.0) == replace(theirs.record, seconds=0.0)
     assert mine.decision is theirs.decision
     assert np.array_equal(mine.messages[0].pi_kw, theirs.messages[0].pi_kw)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_successor_finds_the_same_of_several_sets_of_limits(remembers: bool) -> None:
+    """Prices where nobody stands, and the bound, depend on which limits were full before."""
+    case, options = load("community", agents=24)
+    host, operator = ProsumerActor(), NetworkOperatorActor()
+    host.load(host_data(case))
+    operator.load(operator_data(case))
+    pi = initial_pi(case, options)
+    summary = host.start(options.relaxation, pi)
+    known = rounds(host, operator, operator.start([summary], options, pi), 77)
+    log = RoundLog(limit_bytes=0)
+    for outcome in known:
+        log.add(outcome)
+    before = log.before
+    assert before is not None
+    assert len(log.memories) == MEAN_ROUNDS
+    successor = NetworkOperatorActor()
+    successor.load(operator_data(case))
+    successor.start([summary], options, pi)
+    memories = log.memories if remembers else ()
+    sums = [host.step(before.messages[0])]
+    successor.resume(log.opening, before, sums, 1.0, memories)
+    part = host.step(log.opening.messages[0])
+    assert same_prices(successor.handle(part), operator.handle(part)) == remembers
+    finals = [one.finish(host.block.headroom()) for one in (successor, operator)]
+    for name in ("lmp_per_kwh", "balance_price_per_kwh", "row_price"):
+        one, other = (getattr(final, name) for final in finals)
+        assert np.array_equal(one, other) == remembers, name
+
+
+def same_prices(one: RoundOutcome, other: RoundOutcome) -> bool:
+    return np.array_equal(one.messages[0].pi_kw, other.messages[0].pi_kw)
 
 
 def test_a_host_is_rebuilt_from_all_messages(pair: tuple, case: Case) -> None:

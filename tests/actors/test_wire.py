@@ -15,7 +15,13 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.market.clearing import IterationRecord
 from raygrid.market.hierarchy import ConnectionPrices, FeederSums, NextRound
 from raygrid.market.judge import N_SUMS
-from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
+from raygrid.market.messages import (
+    Aggregate,
+    OperatorMemory,
+    PriceMessage,
+    RoundDecision,
+    RoundOutcome,
+)
 from raygrid.market.projection import RowFault
 from raygrid.market.tree_solver import Responses
 
@@ -31,12 +37,24 @@ prices = st.builds(
     st.sampled_from([None, True, False]),
 )
 records = st.builds(IterationRecord, integers, *[numbers] * 6)
+
+
+@st.composite
+def memories(draw: st.DrawFn) -> OperatorMemory:
+    periods, rows, kept = (draw(st.integers(0, 4)) for _ in range(3))
+    balance, row_price = (
+        draw(arrays(np.float64, shape, elements=numbers)) for shape in (periods, (rows, periods))
+    )
+    return OperatorMemory(draw(arrays(np.int8, (periods, kept))), balance, row_price)
+
+
 outcomes = st.builds(
     RoundOutcome,
     st.sampled_from(RoundDecision),
     st.none() | records,
     numbers,
     st.lists(prices, max_size=3).map(tuple),
+    st.none() | memories(),
 )
 
 
@@ -52,6 +70,9 @@ def same(one: object, other: object) -> bool:
         a, b = getattr(one, field.name), getattr(other, field.name)
         if isinstance(a, np.ndarray):
             if a.dtype != b.dtype or not np.array_equal(a, b) or not b.flags.writeable:
+                return False
+        elif isinstance(a, OperatorMemory) and isinstance(b, OperatorMemory):
+            if not same(a, b):
                 return False
         elif isinstance(a, tuple):
             if len(a) != len(b) or not all(map(same, a, b)):

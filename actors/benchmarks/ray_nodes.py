@@ -1,4 +1,4 @@
-"""Ray nodes for tests: real ones, on ports of their own, ended by their process id."""
+"""Ray nodes on this machine: real ones, on ports of their own, ended by their process id."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from raygrid.errors import EndedShortError
 
 START_TIMEOUT_S = 120.0
 
@@ -85,8 +87,8 @@ def started(
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
             while "Ray runtime started" not in (told := log.read_text()):
-                assert process.poll() is None, told
-                assert time.monotonic() < deadline, told
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise EndedShortError(f"a Ray node did not start: {told[-1000:]}")
                 time.sleep(0.2)
             yield process
         finally:
@@ -165,5 +167,5 @@ def raylet_of(node: subprocess.Popen[bytes]) -> int:
         for child in children
         if Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet")
     ]
-    assert len(found) == 1, found
-    return found[0]
+    (raylet,) = found
+    return raylet
