@@ -194,10 +194,15 @@ def resolve_address(address: str | None) -> str:
     return address
 
 
+_CLUSTER_NAME = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""A call that every Ray answers."""
+
+
 def probe(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
     """Refuse an address where no Ray can be, before Ray waits minutes for it.
 
-    Looks for a TCP answer and then for a gRPC server, which a head node is.
+    Looks for a TCP answer, then for a gRPC server, which a head node is, and asks it for the
+    cluster's name, which needs a token where the cluster has one.
 
     Parameters
     ----------
@@ -209,7 +214,7 @@ def probe(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
     Raises
     ------
     InputError
-        No TCP answer in time.
+        No TCP answer in time, none of a head node, or none without a token.
     """
     match = _HOST_PORT.match(address)
     assert match is not None
@@ -233,6 +238,20 @@ def probe(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
             grpc.channel_ready_future(channel).result(timeout=max(deadline - monotonic(), 1.0))
         except grpc.FutureTimeoutError as error:
             raise InputError("what listens there is not Ray", address, cure) from error
+        ask = channel.unary_unary(_CLUSTER_NAME)
+        try:
+            ask(b"", timeout=max(deadline - monotonic(), 1.0))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise InputError("what listens there is not Ray", address, cure) from error
+            token_mode = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED and not token_mode:
+                raise InputError(
+                    "the cluster asks for a token",
+                    address,
+                    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its "
+                    "token (cluster/README.md)",
+                ) from error
 
 
 def check_address(address: str | None) -> None:
@@ -383,6 +402,11 @@ def _init(start: Callable[[], object], where: str) -> None:
             _first_line(error), where, "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its token"
         ) from error
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        told = " ".join(str(error).split())
+        if told.startswith("Version mismatch: "):
+            raise InputError(
+                told, where, "use one image for all nodes and for this command"
+            ) from error
         raise InputError(
             f"Ray does not start or connect: {_first_line(error)}",
             where,

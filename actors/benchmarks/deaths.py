@@ -27,27 +27,28 @@ GONE_AFTER_S = 20.0
 
 
 class Victim(StrEnum):
-    """Who is killed."""
+    """Who is killed: a process, or the raylet of a node with all that stands on it."""
 
-    HOST = "host process"
-    OPERATOR = "operator process"
-    WORKER = "worker's raylet"
-    OPERATOR_NODE = "operator's raylet"
+    HOST = "host"
+    OPERATOR = "operator"
+    WORKER_RAYLET = "worker_raylet"
+    OPERATOR_RAYLET = "operator_raylet"
 
     @property
     def is_node(self) -> bool:
         """Whether a whole node goes, with all that stands on it."""
-        return self in (Victim.WORKER, Victim.OPERATOR_NODE)
+        return self in (Victim.WORKER_RAYLET, Victim.OPERATOR_RAYLET)
 
 
 class Moment(StrEnum):
-    """When."""
+    """When: before the first round, in the midst of one, after one, before the final schedule,
+    before all schedules are fetched or written."""
 
-    START = "before the first round"
-    WITHIN = "within a round"
-    BETWEEN = "between rounds"
-    FINAL = "before the final schedule"
-    WRITING = "before the schedule is written"
+    START = "start"
+    WITHIN = "within"
+    BETWEEN = "between"
+    FINAL = "final"
+    WRITING = "writing"
 
 
 class FatalHost(ProsumerActor):
@@ -121,7 +122,7 @@ def doomed(victim: Victim, pulses: Sequence[Pulse], home: str) -> tuple[int, int
     """
     *hosts, operator = pulses
     away = next((host for host in hosts if host.node_id != home), hosts[0])
-    actor = operator if victim in (Victim.OPERATOR, Victim.OPERATOR_NODE) else away
+    actor = operator if victim in (Victim.OPERATOR, Victim.OPERATOR_RAYLET) else away
     return (raylet_of(actor) if victim.is_node else actor.pid), actor.pid
 
 

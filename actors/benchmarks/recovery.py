@@ -27,7 +27,7 @@ from typing import Any
 from unittest.mock import patch
 
 from pyarrow.parquet import read_table
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from actors.benchmarks.common import SuiteSettings, load
 from actors.benchmarks.deaths import (
@@ -67,25 +67,32 @@ class Settings(SuiteSettings):
     ----------
     agents : int
         Prosumers of the community.
-    victims : tuple of Victim
-        Who is killed.
-    moments : tuple of Moment
-        When; of a driver too.
-    drivers : bool
-        Whether to kill drivers.
+    cases : dict of Victim to tuple of Moment
+        Who is killed, and when.
+    drivers : tuple of Moment
+        When drivers are killed.
     repeats : int
         Deaths of each.
     """
 
     agents: PositiveInt = 200
-    victims: tuple[Victim, ...] = tuple(Victim)
-    moments: tuple[Moment, ...] = tuple(Moment)
-    drivers: bool = True
+    cases: dict[Victim, tuple[Moment, ...]] = Field(
+        default={
+            Victim.HOST: tuple(Moment),
+            Victim.OPERATOR: tuple(Moment),
+            Victim.WORKER_RAYLET: (Moment.WITHIN, Moment.FINAL),
+            Victim.OPERATOR_RAYLET: (Moment.WITHIN, Moment.FINAL),
+        }
+    )
+    drivers: tuple[Moment, ...] = tuple(Moment)
     repeats: PositiveInt = 3
 
 
 QUICK = Settings(
-    agents=24, victims=(Victim.HOST, Victim.WORKER), moments=(Moment.WITHIN,), repeats=1
+    agents=24,
+    cases={Victim.HOST: (Moment.WITHIN,), Victim.WORKER_RAYLET: (Moment.WITHIN,)},
+    drivers=(Moment.WITHIN,),
+    repeats=1,
 )
 
 
@@ -156,7 +163,7 @@ class Bench:
     def die(self, victim: Victim, moment: Moment) -> Death:
         """Clear undisturbed, then with a death."""
         worker = self._worker()
-        at_home = victim is not Victim.OPERATOR_NODE
+        at_home = victim is not Victim.OPERATOR_RAYLET
         with fatal_crew(self._home if at_home else worker), connect(ClusterOptions()) as cluster:
             resources = cluster.resources()
             planned = place(self._case, PlacementPolicy.parse(str(HOSTS)), resources)
@@ -267,8 +274,8 @@ def run(report: Report, settings: Settings) -> None:
         stack.callback(nodes.close)
         stack.enter_context(connect(ClusterOptions(head.address)))
         bench = Bench(nodes, settings.agents)
-        for victim in settings.victims:
-            for moment in settings.moments:
+        for victim, moments in settings.cases.items():
+            for moment in moments:
                 found = [bench.die(victim, moment) for _ in range(settings.repeats)]
                 table.add(
                     {
@@ -295,6 +302,6 @@ def kill_drivers(report: Report, settings: Settings) -> None:
         raygrid("simulate", "community", agents, "--actors=2", *FLAGS, "--out", folder / "whole")
         whole_s = perf_counter() - started
         (whole,) = (folder / "whole" / "community").iterdir()
-        for moment in settings.moments:
+        for moment in settings.drivers:
             row = driver_row(folder, moment, settings.agents, whole)
             table.add(row | {"whole_run_s": whole_s})

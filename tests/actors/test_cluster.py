@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -120,6 +121,57 @@ def test_a_ray_that_does_not_come_up_in_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(EndedShortError, match="a local Ray: Ray did not start: The current node"):
         connect(ClusterOptions(address=LOCAL))
+
+
+def test_another_ray_than_the_cluster_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says so in six lines, of which the first holds no version."""
+
+    def init(**_: object) -> None:
+        with monkeypatch.context() as patched:
+            other = {"ray_version": "2.9.0", "python_version": "3.9.1"}
+            patched.setenv("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")
+            ray._private.utils.check_version_info(other, "node 10.0.0.1")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(InputError) as caught:
+        connect(ClusterOptions(address=LOCAL))
+    line = str(caught.value)
+    assert "started with: Ray: 2.9.0 Python: 3.9.1 This process on node 10.0.0.1" in line
+    assert f"Ray: {ray.__version__}" in line
+    assert "use one image for all nodes" in line
+    assert "\n" not in line
+
+
+def test_a_cluster_with_a_token_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would try for twenty seconds, in as many lines; so it would with a stranger."""
+    import grpc
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+    def answer(_: bytes, context: Any) -> bytes:
+        context.abort(code, "no token")
+        return b""
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Handler()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        address = f"127.0.0.1:{port}"
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        with pytest.raises(InputError, match="the cluster asks for a token; set RAY_AUTH_MODE"):
+            probe(address)
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        probe(address)  # whether the token is the right one is for Ray to say
+        code = grpc.StatusCode.UNIMPLEMENTED
+        with pytest.raises(InputError, match="what listens there is not Ray"):
+            probe(address)
+    finally:
+        server.stop(None)
 
 
 def resources_of(*cpus: int) -> ClusterResources:
