@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -188,10 +188,15 @@ class Bench:
         return workers[-1]
 
 
+def _head(folder: Path, variables: dict[str, str]) -> AbstractContextManager[Head]:
+    return ray_head(sys.executable, folder, "127.0.0.1", (), 2, **variables)
+
+
 def _workers(home: str) -> list[str]:
     import ray
 
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != home]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["NodeID"] for node in nodes if node["Alive"] and node["NodeID"] != home]
 
 
 def driver_row(folder: Path, moment: Moment, agents: int, whole: Path) -> dict[str, Any]:
@@ -269,7 +274,7 @@ def run(report: Report, settings: Settings) -> None:
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         variables = token | {"PYTHONPATH": os.pathsep.join(sys.path)}
         stack.enter_context(patch.dict(os.environ, token))
-        head = stack.enter_context(ray_head(sys.executable, Path(name), **variables, **HEALTH))
+        head = stack.enter_context(_head(Path(name), variables | HEALTH))
         nodes = Nodes(head, Path(name), variables)
         stack.callback(nodes.close)
         stack.enter_context(connect(ClusterOptions(head.address)))
