@@ -17,6 +17,7 @@ from actors.benchmarks.common import process_tree
 from actors.crew import Crew
 from actors.driver import RayMarket
 from actors.prosumer import ProsumerActor, Pulse
+from raygrid.errors import EndedShortError
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, RoundOutcome
 
@@ -123,6 +124,8 @@ def doomed(victim: Victim, pulses: Sequence[Pulse], home: str) -> tuple[int, int
     *hosts, operator = pulses
     away = next((host for host in hosts if host.node_id != home), hosts[0])
     actor = operator if victim in (Victim.OPERATOR, Victim.OPERATOR_RAYLET) else away
+    if victim.is_node and actor.node_id == home:
+        raise EndedShortError(f"{victim}: it stands on the driver's own node")
     return (raylet_of(actor) if victim.is_node else actor.pid), actor.pid
 
 
