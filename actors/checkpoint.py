@@ -22,7 +22,6 @@ from raygrid.errors import InputError
 from raygrid.market.clearing import IterationRecord
 from raygrid.market.messages import PriceMessage, RoundDecision, RoundOutcome
 from raygrid.results.files import CHECKPOINT, SCENARIO, room_for
-from raygrid.results.reader import RunReader
 
 FILE_BYTES = 2 * 1024**3
 """Greatest length of a file."""
@@ -353,6 +352,8 @@ def interrupted_run(run: Path) -> tuple[Path, PastRounds]:
     InputError
         It has come to its end, or its checkpoint is none.
     """
+    from raygrid.results.reader import RunReader
+
     reader = RunReader(run, allow_unfinished=True)
     if reader.status.finished:
         raise InputError(
