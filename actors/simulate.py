@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from actors.settling import (
 from raygrid.errors import InputError, RaygridError
 from raygrid.market.clearing import ClearingResult, ClearingStatus
 from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS
-from raygrid.market.messages import RoundOutcome
 from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.results.day_tables import DayTables
 from raygrid.results.day_totals import (

@@ -14,8 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 from actors.benchmarks.common import process_tree
-from actors.crew import Crew
 from actors.driver import RayMarket
+from actors.hiring import hire_operator
 from actors.prosumer import ProsumerActor, Pulse
 from raygrid.errors import EndedShortError
 from raygrid.market.clearing import ClearingOptions, ClearingResult
@@ -99,13 +99,15 @@ def fatal_crew(operator_node: str) -> Iterator[None]:
     """Let hosts be `FatalHost` and the operator stand on a node of our choice."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    hire = Crew._hire_operator
     there = NodeAffinitySchedulingStrategy(operator_node, soft=True)
 
-    def hired(crew: Crew, where: Any = there) -> Any:
-        return hire(crew, where)
+    def hired(where: Any = there) -> Any:
+        return hire_operator(where)
 
-    with patch("actors.crew.ProsumerActor", FatalHost), patch.object(Crew, "_hire_operator", hired):
+    with (
+        patch("actors.hiring.ProsumerActor", FatalHost),
+        patch("actors.crew.hire_operator", hired),
+    ):
         yield
 
 
