@@ -45,7 +45,7 @@ def test_every_suite_says_what_it_measures_and_has_settings(name: str) -> None:
 
 def test_every_module_is_a_suite_or_shared() -> None:
     folder = Path(runner.__file__).parent
-    shared = {"__init__", "common", "pycity_program", "runner"}
+    shared = {"__init__", "common", "deaths", "pycity_program", "ray_nodes", "runner"}
     assert {path.stem for path in folder.glob("*.py")} - shared == set(SUITES)
 
 
