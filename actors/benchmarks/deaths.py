@@ -23,6 +23,8 @@ from raygrid.market.messages import Aggregate, PriceMessage, RoundDecision, Roun
 
 AT_ROUND = 5
 """Round in which, or after which, somebody dies."""
+HIRED_AT_MOST = 20
+"""Operators that are hired until one stands on the wanted node."""
 GONE_AFTER_S = 20.0
 """Longest wait for a process to end that stands on a killed raylet."""
 
@@ -97,12 +99,19 @@ def raylet_of(pulse: Pulse) -> int:
 @contextmanager
 def fatal_crew(operator_node: str) -> Iterator[None]:
     """Let hosts be `FatalHost` and the operator stand on a node of our choice."""
+    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(operator_node, soft=True)
 
     def hired(where: Any = there) -> Any:
-        return hire_operator(where)
+        # Ray heeds a soft wish of an actor without CPUs only now and then.
+        for _ in range(HIRED_AT_MOST):
+            operator = hire_operator(where)
+            if where is not there or ray.get(operator.ping.remote()).node_id == operator_node:
+                return operator
+            ray.kill(operator)
+        raise EndedShortError(f"Ray put no operator on node {operator_node}")
 
     with (
         patch("actors.hiring.ProsumerActor", FatalHost),

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any
 from unittest.mock import patch
 
@@ -58,6 +58,8 @@ FLAGS = ("--chain=none", "--no-central")
 SECONDS_TO_REACH = {False: 10.0, True: 30.0}
 """Of a killed process, and of a killed raylet."""
 ROUNDS_TO_REACH = 10
+PLACED_AFTER_S = 30.0
+"""Longest wait for a new node to take work."""
 
 
 class Settings(SuiteSettings):
@@ -154,11 +156,10 @@ class Bench:
     """
 
     def __init__(self, nodes: Nodes, agents: int) -> None:
-        import ray
 
         self._nodes = nodes
         self._case, self._options = load("community", agents)
-        self._home = str(ray.get_runtime_context().get_node_id())
+        self._home = _node_id()
 
     def die(self, victim: Victim, moment: Moment) -> Death:
         """Clear undisturbed, then with a death."""
@@ -185,6 +186,7 @@ class Bench:
         if not workers:
             self._nodes.renew()
             workers = _workers(self._home)
+            _wait_for(workers[-1])
         return workers[-1]
 
 
@@ -197,6 +199,26 @@ def _workers(home: str) -> list[str]:
 
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["NodeID"] for node in nodes if node["Alive"] and node["NodeID"] != home]
+
+
+def _wait_for(node: str) -> None:
+    """Wait until work can be placed on a node: raylets learn of a new one a moment later."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=True)
+    where = ray.remote(_node_id).options(scheduling_strategy=there, num_cpus=1)
+    deadline = monotonic() + PLACED_AFTER_S
+    while ray.get(where.remote()) != node:
+        if monotonic() > deadline:
+            raise EndedShortError(f"node {node} took no work within {PLACED_AFTER_S:g} s")
+        sleep(0.2)
+
+
+def _node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def driver_row(folder: Path, moment: Moment, agents: int, whole: Path) -> dict[str, Any]:
