@@ -1,10 +1,11 @@
 """One process per prosumer: memory and start-up of an actor, and what an iteration costs.
 
 `community` with every prosumer in a Ray actor of its own (placement 'each'), which is a process. A
-size is left out, and says so, where the machine would keep less than 6 GiB. 'Each' is what all
-actors take over their number: the proportional set size (PSS) counts pages that several processes
-share in parts, private memory counts none of them. Start-up is the time until all actors have
-loaded their prosumers and kernels. Rounds after the first two, on warm actors.
+size at which the machine would keep less than `keep_gib` is left out, and says so; the most that it
+can hold is measured in its place. 'Each' is what all actors take over their number: the
+proportional set size (PSS) counts pages that several processes share in parts, private memory
+counts none of them. Start-up is the time until all actors have loaded their prosumers and kernels.
+Rounds after the first two, on warm actors.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Settings(SuiteSettings):
     scenario: str = "community"
     sizes: tuple[PositiveInt, ...] = (25, 50, 100, 200, 300)
     repeats: PositiveInt = 3
-    keep_gib: PositiveFloat = 6.0
+    keep_gib: PositiveFloat = 2.5
 
 
 QUICK = Settings(sizes=(2,), repeats=1)
@@ -56,6 +57,14 @@ def left_out(agents: int, settings: Settings) -> str:
     if left >= settings.keep_gib:
         return ""
     return f"left out: {left:.1f} GiB would stay free, {settings.keep_gib:g} GiB have to"
+
+
+def sizes_to_try(settings: Settings) -> list[int]:
+    """The sizes in order, with the most that memory holds where some do not fit."""
+    most = int((available_bytes() - settings.keep_gib * GIB) / PROCESS_BYTES)
+    fit = [size for size in settings.sizes if size <= most]
+    at_most = {most} if 0 < most < max(settings.sizes) and most > max(fit, default=0) else set()
+    return sorted({*settings.sizes, *at_most})
 
 
 def measure(session: Session, agents: int, settings: Settings) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def measure(session: Session, agents: int, settings: Settings) -> dict[str, Any]
 def run(report: Report, settings: Settings) -> None:
     """One process per prosumer, at more and more prosumers."""
     table = report.table(f"{settings.scenario}, a process each", ("prosumers",))
-    for agents in sorted(settings.sizes):
+    for agents in sizes_to_try(settings):
         reason = left_out(agents, settings)
         if reason:
             table.add({"prosumers": agents, **dict.fromkeys(FIGURES), "status": reason})
