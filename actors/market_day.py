@@ -24,7 +24,7 @@ from raygrid.market.marketplace import (
     unmatched,
 )
 from raygrid.market.messages import RoundOutcome
-from raygrid.market.trades import Trades
+from raygrid.market.sessions import session_table
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.stores import StoreKind
 from raygrid.results import frames
@@ -51,10 +51,6 @@ if TYPE_CHECKING:
     from raygrid.learning.stages import DayStages
     from raygrid.market.central import CentralResult
     from raygrid.market.clearing import ClearingResult
-
-
-SESSIONS = ("day_ahead", "intraday")
-"""Names of the sessions of a period, in their order."""
 
 
 @dataclass
@@ -289,7 +285,7 @@ class MarketDay:
             bidders=stages.bidders,
             policy=stages.policy,
         )
-        sessions = (done.plan.trades, done.intraday.trades)
+        sessions = done.sessions
         run.tables.write("trades", self.day, session_table(sessions, run.trades, first))
         run.tables.write("forecasts", self.day, done.forecast_rows(first))
         run.tables.write("intraday", self.day, done.rows(first))
@@ -388,30 +384,6 @@ class MarketDay:
 def new_checkpoint(run: Path) -> CheckpointWriter:
     """A new checkpoint of a run's clearing."""
     return CheckpointWriter(run / CHECKPOINT, scenario_digest(run))
-
-
-def session_table(sessions: tuple[Trades, Trades], first_id: int, first_period: int) -> pa.Table:
-    """Rows of `trades.parquet` of a day with two sessions, numbered by period, then by session.
-
-    Parameters
-    ----------
-    sessions : tuple of Trades
-        Of the day ahead and of the intraday auction, their periods counted from 0.
-    first_id, first_period : int
-        Id of the first trade, and global index of the first period.
-    """
-    import pyarrow as pa
-
-    parts = [trades.later(0, first_period).table() for trades in sessions]
-    names = [pa.repeat(name, len(part)) for name, part in zip(SESSIONS, parts, strict=True)]
-    rows = pa.concat_tables(
-        part.append_column("session", name) for part, name in zip(parts, names, strict=True)
-    )
-    number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    period = rows["period"].to_numpy()
-    rows = rows.take(np.lexsort((rows["trade_id"].to_numpy(), number, period)))
-    ids = pa.array(first_id + np.arange(len(rows)))
-    return rows.set_column(rows.column_names.index("trade_id"), "trade_id", ids)
 
 
 def _stored_kwh(dispatch: Dispatch) -> float:

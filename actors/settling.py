@@ -269,13 +269,14 @@ class SettledDays:
 
     def offer(self, day: int) -> None:
         """Hand over the trades of a day, as they are stored."""
-        from raygrid.settlement.delivery import DELIVERED, delivery_of
+        from raygrid.settlement.delivery import DELIVERED, delivered_by, delivery_of
 
         self._offered += 1
         if self._trouble:
             return
-        schedule = self._tables.read("schedule", day, DELIVERED)
-        delivery = delivery_of(schedule, self._tables.read("trades", day), self._registry)
+        name = delivered_by(self._tables.has("intraday"))
+        delivered = self._tables.read(name, day, DELIVERED)
+        delivery = delivery_of(delivered, self._tables.read("trades", day), self._registry)
         try:
             self._settling.offer(delivery)
         except EndedShortError as error:

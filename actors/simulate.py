@@ -186,8 +186,6 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         stages, measured, case = _staged(scenario, base_dir, draft)
     build_s = perf_counter() - started
     chain, unsettled = chain_of_run(options.chain, scenario.settlement, len(draft.community))
-    if stages is not None and chain is not None:
-        chain, unsettled = None, "not settled: trades of two sessions are not settled yet"
     command = options.command
     if options.chain is not None or chain is not None:
         # What a node's URL may hold in confidence stays out of the run.

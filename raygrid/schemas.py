@@ -365,9 +365,12 @@ SORT_KEYS = {
 }
 """Row order of the tables that several writers or days share, so that placement does not show."""
 
-EXTENSIBLE = frozenset({"schedule", "prosumers", "profiles", "stores", "network", "trades"})
+EXTENSIBLE = frozenset(
+    {"schedule", "prosumers", "profiles", "stores", "network", "trades", "batches"}
+)
 """Tables to which devices and stages added later may add columns after those listed here.
-`session` ('day_ahead' or 'intraday') is one of trades, where there are two.
+`session` is one of trades and batches where a period has several: one of
+`raygrid.market.sessions.SESSIONS`.
 """
 
 

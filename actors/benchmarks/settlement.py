@@ -67,7 +67,7 @@ def random_trades(n_participants: int, n_periods: int, per_period: int) -> Clear
         trade_id=np.arange(n),
         seller_id=seller,
         buyer_id=buyer,
-        period=np.repeat(np.arange(n_periods), per_period),
+        slot=np.repeat(np.arange(n_periods), per_period),
         energy_wh=rng.integers(1, 5_000, n),
         price_micro_per_kwh=price,
         network_micro=np.zeros(n, dtype=np.int64),
@@ -78,8 +78,8 @@ def random_trades(n_participants: int, n_periods: int, per_period: int) -> Clear
 def exact_plan(trades: ClearedTrades, registry: Registry, n_periods: int) -> list[PlannedBatch]:
     """Batches with readings that are just what was traded."""
     net = np.zeros((len(registry), n_periods), dtype=np.int64)
-    np.add.at(net, (trades.seller_id, trades.period), trades.energy_wh)
-    np.subtract.at(net, (trades.buyer_id, trades.period), trades.energy_wh)
+    np.add.at(net, (trades.seller_id, trades.slot), trades.energy_wh)
+    np.subtract.at(net, (trades.buyer_id, trades.slot), trades.energy_wh)
     valid = np.ones(net.shape, dtype=np.bool_)
     return plan_batches(trades, registry, np.arange(n_periods), net, valid)
 

@@ -11,7 +11,13 @@ import numpy as np
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.learning.market_day import DayAheadPlan, between_peers, plan_of
-from raygrid.learning.market_day_intraday import Acts, IntradayDay, PlanFollower, run_intraday
+from raygrid.learning.market_day_intraday import (
+    Acts,
+    IntradayDay,
+    PlanFollower,
+    run_intraday,
+    sessions_of,
+)
 from raygrid.learning.market_days import Predictions, case_market
 from raygrid.learning.policy import Bidder, Policy
 from raygrid.market.actions import Action
@@ -122,6 +128,11 @@ class DeliveredDay:
     def money_micro(self) -> IntArray:
         """(N,) what the trades of both sessions earn less what they pay [1e-6 currency]."""
         return np.asarray(self.plan.money_micro + self.intraday.money_micro)
+
+    @property
+    def sessions(self) -> tuple[Trades, ...]:
+        """Trades of each of `raygrid.market.sessions.SESSIONS`, their periods counted from 0."""
+        return sessions_of(self.plan, self.intraday, self.market)
 
     @property
     def cost(self) -> FloatArray:

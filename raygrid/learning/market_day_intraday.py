@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from raygrid.learning.market_day import DayAheadPlan
 from raygrid.market.auction_kernels import BUYER, ENERGY, FEE, PRICE, SELLER
 from raygrid.market.intraday import IntradayMarket, Outcome
 from raygrid.market.rule import plan_action, sharing_action
+from raygrid.market.sessions import balance_trades
 from raygrid.market.trades import MICRO, Trades, micro_value
 
 
@@ -157,6 +158,40 @@ def run_intraday(
         energy_kwh=outcomes[-1].energy_kwh[0],
         seconds=seconds,
     )
+
+
+def sessions_of(
+    plan: DayAheadPlan | None, day: IntradayDay, market: IntradayMarket
+) -> tuple[Trades, ...]:
+    """Trades of each of `raygrid.market.sessions.SESSIONS` of a day.
+
+    Parameters
+    ----------
+    plan : DayAheadPlan or None
+        Firm trades, if there was a day-ahead market.
+    day : IntradayDay
+        Trades that meters bore out, and what was balanced at tariff.
+    market : IntradayMarket
+        Prosumers and tariffs.
+
+    Returns
+    -------
+    tuple of Trades
+        With global periods.
+    """
+    feed, first = market.feed, int(day.outcomes[0].period[0])
+    rows = slice(first, first + len(day.outcomes))
+    balance = balance_trades(
+        day.of("import_kwh"),
+        day.of("export_kwh"),
+        market.units.prosumer_id,
+        feed.import_price_per_kwh[rows],
+        feed.export_price_per_kwh[rows],
+        first,
+    )
+    nothing = np.zeros(0, dtype=np.int64)
+    firm = Trades(*[nothing] * len(fields(Trades))) if plan is None else plan.trades
+    return (firm, day.trades, *balance)
 
 
 def intraday_trades(outcomes: list[Outcome], prosumer_id: IntArray, first_trade: int = 0) -> Trades:

@@ -57,6 +57,10 @@ class DayTables:
         folder = self.folder(name, day)
         self.add(name, day, [write_part(folder, name, k, piece) for k, piece in enumerate(tables)])
 
+    def has(self, name: str) -> bool:
+        """Whether a day has written rows of a table."""
+        return (self._writer.path / f"{name}.parquet").exists()
+
     def read(
         self, name: str, day: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.Table:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raygrid.arrays import BoolArray, IntArray
+from raygrid.market.sessions import n_sessions, slots
 from raygrid.settlement.contract import (
     NETWORK_ACCOUNT,
     ProvenTrade,
@@ -37,6 +38,7 @@ from raygrid.settlement.rules import (
     exact_value,
     settle_batch,
 )
+from raygrid.settlement.sharing import shared_readings
 from raygrid.settlement.statements import (
     REJECTED,
     SETTLED,
@@ -223,7 +225,8 @@ class _Columns:
         table = records.trades
         ids = records.participants.prosumer_id
         self.trade_id = table["trade_id"].to_numpy()
-        self.period = table["period"].to_numpy()
+        self.period, self.slot = table["period"].to_numpy(), slots(table)
+        self.sessions = n_sessions(table)
         self.energy_wh = table["energy_wh"].to_numpy()
         self.price = table["price_micro_per_kwh"].to_numpy()
         self.value = table["value_micro"].to_numpy()
@@ -239,6 +242,18 @@ class _Columns:
             np.maximum(self.energy_wh, 1), self.price, self.value, self.network
         )
         self.group = records.participants.group
+        self.net_wh = self._net_wh()
+        self.reading_wh = shared_readings(records.reading_wh, self.net_wh)
+
+    def _net_wh(self) -> IntArray:
+        """(M, T * S) net energies of each participant, period and session, sold positive [Wh]."""
+        r, size = self.records, self.sessions
+        net = np.zeros((len(r.participants), len(r.period) * size), dtype=np.int64)
+        rows = self.known & np.isin(self.period, r.period)
+        at = np.searchsorted(r.period, self.period[rows]) * size + self.slot[rows] % size
+        np.add.at(net, (self.seller[rows], at), self.energy_wh[rows])
+        np.subtract.at(net, (self.buyer[rows], at), self.energy_wh[rows])
+        return net
 
     def name(self, row: int | np.int64) -> str:
         """How differences call a trade."""
@@ -249,28 +264,29 @@ class _Columns:
         r, people = self.records, self.records.participants
         if not self.known[rows].all():
             return None  # said of the trades themselves
-        period = np.unique(self.period[rows])
+        slot = np.unique(self.slot[rows])
         group = np.unique(self.group[np.concatenate([self.seller[rows], self.buyer[rows]])])
-        findings.same(where, "periods", 1, len(period))
+        findings.same(where, "periods and sessions", 1, len(slot))
         findings.same(where, "groups", 1, len(group))
-        if len(period) > 1 or len(group) > 1:
+        if len(slot) > 1 or len(group) > 1:
             return None
-        at = int(np.searchsorted(r.period, period[0]))
-        if at == len(r.period) or r.period[at] != period[0]:
-            findings.same(where, f"readings of period {period[0]}", "there", "missing")
+        period, session = divmod(int(slot[0]), self.sessions)
+        at = int(np.searchsorted(r.period, period))
+        if at == len(r.period) or r.period[at] != period:
+            findings.same(where, f"readings of period {period}", "there", "missing")
             return None
         members = people.members(int(group[0]))
         try:
             return BatchInput(
                 group=int(group[0]),
-                period=int(period[0]),
+                period=int(slot[0]),
                 first_id=members.start,
                 seller=self.seller[rows],
                 buyer=self.buyer[rows],
                 energy_wh=self.energy_wh[rows],
                 seller_price_micro_per_kwh=self.price[rows],
                 buyer_price_micro_per_kwh=self.buyer_price[rows],
-                readings_wh=r.reading_wh[members, at],
+                readings_wh=self.reading_wh[members, at * self.sessions + session],
                 reading_valid=r.reading_valid[members, at],
             )
         except ValueError as error:
@@ -309,11 +325,8 @@ def _check_trades(columns: _Columns, findings: Findings) -> None:
 def _check_traded(columns: _Columns, findings: Findings) -> None:
     """Net energies in the table of readings against those of the trades."""
     r = columns.records
-    ids, rows = r.participants.prosumer_id, columns.known & np.isin(columns.period, r.period)
-    at = np.searchsorted(r.period, columns.period[rows])
-    net = np.zeros(r.traded_wh.shape, dtype=np.int64)
-    np.add.at(net, (columns.seller[rows], at), columns.energy_wh[rows])
-    np.subtract.at(net, (columns.buyer[rows], at), columns.energy_wh[rows])
+    ids = r.participants.prosumer_id
+    net = columns.net_wh.reshape(*r.traded_wh.shape, -1).sum(axis=-1)
     for k, t in np.argwhere(net != r.traded_wh).tolist():
         where = f"participant {ids[k]}, period {r.period[t]}"
         findings.same(where, "traded_wh", int(net[k, t]), int(r.traded_wh[k, t]))
@@ -352,10 +365,10 @@ def _short(payload: bytes) -> str:
 def _check_unsettled(columns: _Columns, view: ChainView, findings: Findings) -> None:
     """Trades that are called unsettled must not be on the chain."""
     rows = np.flatnonzero(~columns.final & columns.known)
-    pairs = np.stack([columns.group[columns.seller[rows]], columns.period[rows]], axis=1)
-    for group, period in np.unique(pairs, axis=0).tolist():
-        kept = view.record(group, period)
-        where = f"group {group}, period {period}"
+    pairs = np.stack([columns.group[columns.seller[rows]], columns.slot[rows]], axis=1)
+    for group, slot in np.unique(pairs, axis=0).tolist():
+        kept = view.record(group, slot)
+        where = f"group {group}, period {slot // columns.sessions}"
         findings.same(where, "batch on the chain", "none", "there" if kept else "none")
 
 

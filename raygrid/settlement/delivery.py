@@ -9,6 +9,8 @@ import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
+from raygrid.market.sessions import n_sessions
+from raygrid.prosumer.population import GRID_ID
 from raygrid.results.files import SCENARIO
 from raygrid.results.reader import RunReader
 from raygrid.settlement.plan import ClearedTrades, Registry
@@ -31,16 +33,20 @@ class Delivery:
         Global index of the first period.
     p_kw : (M, T) float64
         Delivered net power in the registry's order [kW].
+    sessions : int
+        Number of sessions S of a period.
     """
 
     trades: ClearedTrades
     first_period: int
     p_kw: FloatArray
+    sessions: int = 1
 
     @property
-    def periods(self) -> IntArray:
-        """(T,) global indices of the periods."""
-        return self.first_period + np.arange(self.p_kw.shape[1], dtype=np.int64)
+    def slots(self) -> IntArray:
+        """(T * S,) global indices of the periods' sessions."""
+        first, count = self.sessions * self.first_period, self.sessions * self.p_kw.shape[1]
+        return first + np.arange(count, dtype=np.int64)
 
 
 def stored_scenario(run: RunReader) -> Scenario:
@@ -62,7 +68,8 @@ def delivery_of(schedule: pa.Table, trades: pa.Table, registry: Registry) -> Del
     Parameters
     ----------
     schedule : pyarrow.Table
-        prosumer_id, period and p_kw of `schedule.parquet`.
+        prosumer_id, period and p_kw of `schedule.parquet`, or of `intraday.parquet`, which has
+        no grid connection: it delivers what all others draw.
     trades : pyarrow.Table
         Rows of `trades.parquet` of the same periods.
     registry : Registry
@@ -78,17 +85,25 @@ def delivery_of(schedule: pa.Table, trades: pa.Table, registry: Registry) -> Del
     first, last = int(period.min()), int(period.max())
     p_kw = np.full((len(registry), last - first + 1), np.nan)
     p_kw[row, period - first] = schedule["p_kw"].to_numpy()
+    sessions = n_sessions(trades)
+    if sessions > 1 and registry.prosumer_id[0] == GRID_ID:
+        p_kw[0] = -p_kw[1:].sum(axis=0)
     if np.isnan(p_kw).any():
         raise InputError(
             "the schedule lacks a participant or a period",
             "schedule.parquet",
             "run the scenario again",
         )
-    return Delivery(ClearedTrades.from_table(trades), first, p_kw)
+    return Delivery(ClearedTrades.from_table(trades), first, p_kw, sessions)
 
 
 DELIVERED = ["prosumer_id", "period", "p_kw"]
-"""Columns of `schedule.parquet` that say what was delivered."""
+"""Columns of `schedule.parquet` or `intraday.parquet` that say what was delivered."""
+
+
+def delivered_by(has_intraday: bool) -> str:
+    """The table that says what was delivered: what was measured, where there was a stage for it."""
+    return "intraday" if has_intraday else "schedule"
 
 
 def stored_deliveries(run: RunReader, registry: Registry, n_periods: int) -> list[Delivery]:
@@ -114,7 +129,8 @@ def stored_deliveries(run: RunReader, registry: Registry, n_periods: int) -> lis
             str(run.path),
             "settle a run whose market cleared and whose trades were matched",
         )
-    schedule, trades = run.read_table("schedule", DELIVERED), run.read_table("trades")
+    name = delivered_by(run.has("intraday.parquet"))
+    schedule, trades = run.read_table(name, DELIVERED), run.read_table("trades")
     days = [table["period"].to_numpy() // n_periods for table in (schedule, trades)]
     try:
         return [

@@ -243,16 +243,16 @@ class SettlementDesk:
         traded = net_traded_wh(
             trades.seller_id,
             trades.buyer_id,
-            trades.period,
+            trades.slot,
             trades.energy_wh,
             registry.prosumer_id,
-            delivery.first_period,
-            delivery.p_kw.shape[1],
-        )
-        planned = plan_batches(
-            trades, registry, delivery.periods, accepted.reading_wh, accepted.valid
+            int(delivery.slots[0]),
+            len(delivery.slots),
         )
         verification = Verification(accepted, traded, self._park.tolerance)
+        planned = plan_batches(
+            trades, registry, delivery.slots, verification.slot_reading_wh, verification.slot_valid
+        )
         return _Day(delivery, day, verification, planned)
 
     def outcomes(self) -> list[BatchOutcome]:

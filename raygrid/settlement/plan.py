@@ -10,6 +10,7 @@ import numpy as np
 
 from raygrid.arrays import BoolArray, IntArray
 from raygrid.errors import InputError
+from raygrid.market.sessions import slots
 from raygrid.market.trades import micro_value
 from raygrid.settlement.rules import BatchInput
 from raygrid.settlement.statements import buyer_price_micro
@@ -32,9 +33,11 @@ class ClearedTrades:
 
     Attributes
     ----------
-    trade_id, seller_id, buyer_id, period, energy_wh, price_micro_per_kwh, network_micro : \
-(K,) int64
+    trade_id, seller_id, buyer_id, energy_wh, price_micro_per_kwh, network_micro : (K,) int64
         Columns of `trades.parquet`; the price is the seller's.
+    slot : (K,) int64
+        Which session of which period, `raygrid.market.sessions.slots`: the period itself where
+        there is one session. It is the contract's period.
     buyer_price_micro_per_kwh : (K,) int64
         The buyer's price, the seller's own where one price holds for both.
     """
@@ -42,7 +45,7 @@ class ClearedTrades:
     trade_id: IntArray
     seller_id: IntArray
     buyer_id: IntArray
-    period: IntArray
+    slot: IntArray
     energy_wh: IntArray
     price_micro_per_kwh: IntArray
     network_micro: IntArray
@@ -64,6 +67,7 @@ class ClearedTrades:
             if name in trades.column_names
         }
         value = column.pop("value_micro")
+        column["slot"] = slots(trades)
         buyer_price = buyer_price_micro(
             column["energy_wh"], column["price_micro_per_kwh"], value, column["network_micro"]
         )
@@ -165,7 +169,7 @@ def plan_batches(
     readings_wh: IntArray,
     reading_valid: BoolArray,
 ) -> list[PlannedBatch]:
-    """One batch for each period that has trades, in order of time.
+    """One batch for each slot that has trades, in order of time.
 
     Parameters
     ----------
@@ -174,7 +178,7 @@ def plan_batches(
     registry : Registry
         M participants.
     periods : (T,) int64
-        Global indices of the periods of the readings, rising.
+        Slots of the readings, rising.
     readings_wh : (M, T) int64
         Accepted net readings, in the registry's order [Wh].
     reading_valid : (M, T) bool
@@ -194,8 +198,8 @@ def plan_batches(
         return []
     group = registry.group
     seller, buyer = registry.chain_id(trades.seller_id), registry.chain_id(trades.buyer_id)
-    order = np.lexsort((trades.trade_id, trades.period))
-    present, starts = np.unique(trades.period[order], return_index=True)
+    order = np.lexsort((trades.trade_id, trades.slot))
+    present, starts = np.unique(trades.slot[order], return_index=True)
     unknown = np.setdiff1d(present, periods)
     if len(unknown):
         raise InputError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raygrid.arrays import IntArray
+from raygrid.market.sessions import SESSIONS, n_sessions
 from raygrid.schemas import conform
 from raygrid.settlement.engine import BatchOutcome
 from raygrid.settlement.rules import BUYER, VoidReason
@@ -72,7 +73,9 @@ def settled_trades(trades: pa.Table, days: Iterable[DayOutcome]) -> pa.Table:
     places: dict[str, list[object]] = {
         name: trades[name].to_pylist() for name in ("batch_id", "sequence", "tx_hash", "block")
     }
-    seller, buyer = trades["seller_id"].to_numpy(), trades["buyer_id"].to_numpy()
+    seller, buyer, period = (
+        trades[name].to_numpy() for name in ("seller_id", "buyer_id", "period")
+    )
     for day in days:
         faults = _Faults(day.verification)
         for outcome in day.batches:
@@ -86,7 +89,7 @@ def settled_trades(trades: pa.Table, days: Iterable[DayOutcome]) -> pa.Table:
                 for k in np.flatnonzero(void).tolist():
                     row = rows[k]
                     reason[row] = faults.words(
-                        int(void[k]), int(seller[row]), int(buyer[row]), planned.input.period
+                        int(void[k]), int(seller[row]), int(buyer[row]), int(period[row])
                     )
             else:
                 status[rows], reason[rows] = UNSETTLED, outcome.trouble
@@ -165,15 +168,18 @@ def batches_table(outcomes: Sequence[BatchOutcome], trades: pa.Table) -> pa.Tabl
     batch_id = trades["batch_id"].fill_null(-1).to_numpy()
     is_settled = np.array([text == SETTLED for text in trades["status"].to_pylist()], dtype=bool)
     columns = {n: trades[n].to_numpy() for n in ("energy_wh", "value_micro", "network_micro")}
-    rows = []
+    sessions = n_sessions(trades)
+    rows, names = [], []
     for outcome in sorted(outcomes, key=_by_sequence):
         its = (batch_id == outcome.batch.batch_id) & is_settled
         known = outcome.record.hex() if outcome.record else ""
+        period, session = divmod(outcome.batch.planned.input.period, sessions)
+        names.append(SESSIONS[session])
         rows.append(
             {
                 "sequence": -1 if outcome.sequence is None else outcome.sequence,
                 "group": outcome.batch.planned.input.group,
-                "period": outcome.batch.planned.input.period,
+                "period": period,
                 "trades": outcome.size,
                 "settled": int(its.sum()),
                 "rejected": int((outcome.void_reason != 0).sum()),
@@ -189,7 +195,10 @@ def batches_table(outcomes: Sequence[BatchOutcome], trades: pa.Table) -> pa.Tabl
         )
     from raygrid.schemas import BATCHES
 
-    return conform("batches", pa.Table.from_pylist(rows, schema=BATCHES))
+    table = pa.Table.from_pylist(rows, schema=BATCHES)
+    if sessions > 1:
+        table = table.append_column("session", pa.array(names, pa.string()))
+    return conform("batches", table)
 
 
 def _by_sequence(outcome: BatchOutcome) -> tuple[bool, int]:

@@ -24,6 +24,7 @@ from raygrid.settlement.reports import (
     signer,
 )
 from raygrid.settlement.rules import MAX_READING_WH, Tolerance, VoidReason, meter_faults
+from raygrid.settlement.sharing import shared_readings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -243,7 +244,7 @@ def net_traded_wh(
 
 @dataclass(frozen=True)
 class Verification:
-    """Metered against traded energy of a day (5-7), M participants by T periods.
+    """Metered against traded energy of a day (5-7), M participants, T periods, S sessions each.
 
     The rule is `raygrid.settlement.rules.meter_faults`, that of the contract, which has the last
     word: it also voids who sells and buys at once, which no market of raygrid does.
@@ -252,8 +253,8 @@ class Verification:
     ----------
     accepted : AcceptedReadings
         The meters' side.
-    traded_wh : (M, T) int64
-        The market's side: net energy traded, sold positive [Wh].
+    traded_wh : (M, T * S) int64
+        The market's side: net energy traded, sold positive, by period and session [Wh].
     tolerance : Tolerance
         Epsilon.
     """
@@ -263,17 +264,42 @@ class Verification:
     tolerance: Tolerance
 
     @property
+    def sessions(self) -> int:
+        """Number of sessions S."""
+        return self.traded_wh.shape[1] // max(self.accepted.reading_wh.shape[1], 1)
+
+    @cached_property
+    def slot_reading_wh(self) -> IntArray:
+        """(M, T * S) part of each reading that is of a session [Wh]."""
+        return shared_readings(self.accepted.reading_wh, self.traded_wh)
+
+    @property
+    def slot_valid(self) -> BoolArray:
+        """(M, T * S) where there is one."""
+        return np.repeat(self.accepted.valid, self.sessions, axis=1)
+
+    @cached_property
+    def net_wh(self) -> IntArray:
+        """(M, T) net energy traded in all sessions, sold positive [Wh]."""
+        return self._by_period(self.traded_wh).sum(axis=-1)
+
+    @property
     def deviation_wh(self) -> IntArray:
         """(M, T) metered minus traded energy; 0 where there is no reading [Wh]."""
         a = self.accepted
-        return np.where(a.valid, a.reading_wh - self.traded_wh, 0)
+        return np.where(a.valid, a.reading_wh - self.net_wh, 0)
 
     @cached_property
     def fault(self) -> IntArray:
-        """(M, T) `VoidReason` for which a participant's trades of a period are void."""
-        a = self.accepted
+        """(M, T) `VoidReason` for which a participant's trades of a period are void, some at
+        least."""
         sold, bought = np.maximum(self.traded_wh, 0), np.maximum(-self.traded_wh, 0)
-        return meter_faults(sold, bought, a.reading_wh, a.valid, self.tolerance)
+        readings, valid = self.slot_reading_wh, self.slot_valid
+        faults = meter_faults(sold, bought, readings, valid, self.tolerance)
+        return self._by_period(faults).max(axis=-1)
+
+    def _by_period(self, values: IntArray) -> IntArray:
+        return values.reshape(*self.accepted.reading_wh.shape, -1)
 
     @property
     def void(self) -> BoolArray:
@@ -303,12 +329,12 @@ class Verification:
         from raygrid.schemas import conform
 
         a, d = self.accepted, self.accepted.decoded
-        n, n_periods = self.traded_wh.shape
+        n, n_periods = a.reading_wh.shape
         unread = ~(d.recorded & d.well_formed[:, None]).ravel()
         columns = {
             "prosumer_id": np.repeat(a.participant, n_periods),
             "period": np.tile(a.first_period + np.arange(n_periods), n),
-            "traded_wh": self.traded_wh.ravel(),
+            "traded_wh": self.net_wh.ravel(),
             "reported_wh": pa.array(d.reading_wh.ravel(), mask=unread),
             "register_wh": pa.array(d.register_wh.ravel(), mask=unread),
             "accepted_wh": pa.array(a.reading_wh.ravel(), mask=~a.valid.ravel()),

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.market_day import session_table
 from raygrid.errors import InputError
 from raygrid.learning.delivered_day import deliver, intraday_market
 from raygrid.learning.market_day import _cleared
 from raygrid.learning.stages import DayStages
 from raygrid.market.clearing import ClearingOptions
 from raygrid.market.marketplace import match_trades
+from raygrid.market.sessions import SESSIONS, session_table
 from raygrid.prosumer.carried import CarriedCommunity
 from raygrid.prosumer.stores import StoreKind
 from raygrid.scenario.build import draft_case
@@ -118,12 +118,12 @@ def test_the_next_day_begins_with_what_is_left(forecast):
 
 def test_sessions_are_numbered_by_period(forecast):
     done = forecast[2]
-    rows = session_table((done.plan.trades, done.intraday.trades), 100, 48)
-    assert rows.num_rows == len(done.plan.trades) + len(done.intraday.trades)
+    rows = session_table(done.sessions, 100, 48)
+    assert rows.num_rows == sum(map(len, done.sessions))
     np.testing.assert_array_equal(rows["trade_id"], 100 + np.arange(rows.num_rows))
     assert (np.diff(rows["period"].to_numpy()) >= 0).all()
     assert rows["period"].to_numpy().min() >= 48
-    assert set(rows["session"].to_pylist()) == {"day_ahead", "intraday"}
+    assert set(rows["session"].to_pylist()) == set(SESSIONS)
     energy = rows["energy_wh"].to_numpy()
     is_first = np.array([name == "day_ahead" for name in rows["session"].to_pylist()])
     assert energy[is_first].sum() == done.plan.trades.energy_wh.sum()

@@ -66,7 +66,7 @@ def delivery(
     """Everybody delivers exactly what it traded."""
     cleared = ClearedTrades.from_table(trades)
     net = np.zeros((len(registry), n_periods))
-    at = cleared.period - first_period
+    at = cleared.slot - first_period
     np.add.at(net, (registry.chain_id(cleared.seller_id), at), cleared.energy_wh)
     np.subtract.at(net, (registry.chain_id(cleared.buyer_id), at), cleared.energy_wh)
     return Delivery(cleared, first_period, net / 1000 / PERIOD_HOURS)

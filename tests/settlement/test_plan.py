@@ -38,7 +38,7 @@ def test_a_batch_holds_all_trades_of_its_period_under_chain_ids() -> None:
     assert [batch.input.period for batch in batches] == [0, 1, 2, 3]
     assert sorted(np.concatenate([batch.rows for batch in batches])) == list(range(len(trades)))
     for batch in batches:
-        assert (trades.period[batch.rows] == batch.input.period).all()
+        assert (trades.slot[batch.rows] == batch.input.period).all()
         assert (np.diff(trades.trade_id[batch.rows]) > 0).all()
         np.testing.assert_array_equal(
             REGISTRY.prosumer_id[batch.input.seller], trades.seller_id[batch.rows]

@@ -1,0 +1,96 @@
+"""Days with a forecast, an intraday auction and settlement of all sessions, as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from raygrid.market.sessions import SESSIONS
+from raygrid.settlement.stored import audit_stored
+
+ROOT = Path(__file__).resolve().parent.parent
+DAYS, T, AGENTS = 2, 24, 16
+SETTINGS = (
+    "stages.forecast=persistence", "stages.intraday=plan", "population.evs.share=0.4",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def raygrid(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "raygrid", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def simulate(out, *arguments):
+    settings = [text for setting in SETTINGS for text in ("--set", setting)]
+    done = raygrid(
+        "simulate", "community", "--agents", AGENTS, "--days", DAYS, *settings, "--quiet",
+        "--no-central", "--chain", "embedded", "--out", out, *arguments,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("one"), "--actors", "2")
+
+
+def table(run, name):
+    return pq.read_table(run / f"{name}.parquet")
+
+
+def test_all_sessions_of_all_days_are_settled_and_audited(run):
+    trades = table(run, "trades")
+    assert set(trades["session"].to_pylist()) == set(SESSIONS)
+    assert set(trades["status"].to_pylist()) == {"settled"}
+    assert set(trades["period"].to_numpy() // T) == set(range(DAYS))
+    np.testing.assert_array_equal(trades["trade_id"], np.arange(trades.num_rows))
+    assert audit_stored(run).differences == ()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["settlement"]["settled"] == trades.num_rows
+    again = raygrid("settle", run)
+    assert again.returncode == 0, again.stderr
+    assert table(run, "trades").equals(trades)
+
+
+def test_accounts_are_what_the_stage_says_everybody_earned(run):
+    """Trades and balance of every prosumer, to what whole watt-hours and micro-units leave."""
+    rows, statements = table(run, "intraday"), table(run, "statements").sort_by("prosumer_id")
+    paid = np.asarray(statements["paid_micro"]) - np.asarray(statements["earned_micro"])
+    ahead = table(run, "trades").filter(pc.equal(table(run, "trades")["session"], "day_ahead"))
+    cost = np.zeros(AGENTS + 1)
+    who = rows["prosumer_id"].to_numpy()
+    np.add.at(cost, who, 1e6 * rows["grid_cost"].to_numpy() - rows["money_micro"].to_numpy())
+    value, network = ahead["value_micro"].to_numpy(), ahead["network_micro"].to_numpy()
+    np.subtract.at(cost, ahead["seller_id"].to_numpy(), value)
+    np.add.at(cost, ahead["buyer_id"].to_numpy(), value + network)
+    # Half a watt-hour a period at tariff.
+    np.testing.assert_allclose(paid[1:], cost[1:], atol=DAYS * T * 0.5 * 400)
+    assert np.abs(paid[1:]).max() > 1e5
+
+
+def test_meters_show_what_was_delivered_over_all_sessions(run):
+    readings = table(run, "readings").sort_by([("prosumer_id", "ascending"), ("period", "ascending")])
+    rows = table(run, "intraday").sort_by([("prosumer_id", "ascending"), ("period", "ascending")])
+    of_people = readings.filter(pc.greater(readings["prosumer_id"], 0))
+    traded = of_people["traded_wh"].to_numpy()
+    np.testing.assert_allclose(traded, 1e3 * rows["p_kw"].to_numpy(), atol=2.5)
+    net = readings["traded_wh"].to_numpy().reshape(AGENTS + 1, -1).sum(axis=0)
+    np.testing.assert_array_equal(net, 0)
+
+
+def test_placement_does_not_show(run, tmp_path):
+    other = simulate(tmp_path, "--actors", "each")
+    for name in ("trades", "intraday", "forecasts", "readings", "statements"):
+        a, b = table(run, name), table(other, name)
+        drop = [c for c in ("tx_hash", "block") if c in a.column_names]
+        assert a.drop_columns(drop).equals(b.drop_columns(drop)), name
