@@ -45,8 +45,6 @@ from raygrid.scenario.config import Scenario
 from raygrid.scenario.tables import day_tables, network_tables, population_tables, tariff_rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from raygrid.learning.delivered_day import DeliveredDay
     from raygrid.learning.stages import DayStages
     from raygrid.market.central import CentralResult

@@ -79,18 +79,10 @@ def test_accounts_are_what_the_stage_says_everybody_earned(run):
 
 
 def test_meters_show_what_was_delivered_over_all_sessions(run):
-    readings = table(run, "readings").sort_by([("prosumer_id", "ascending"), ("period", "ascending")])
-    rows = table(run, "intraday").sort_by([("prosumer_id", "ascending"), ("period", "ascending")])
+    keys = [("prosumer_id", "ascending"), ("period", "ascending")]
+    readings, rows = (table(run, name).sort_by(keys) for name in ("readings", "intraday"))
     of_people = readings.filter(pc.greater(readings["prosumer_id"], 0))
     traded = of_people["traded_wh"].to_numpy()
     np.testing.assert_allclose(traded, 1e3 * rows["p_kw"].to_numpy(), atol=2.5)
     net = readings["traded_wh"].to_numpy().reshape(AGENTS + 1, -1).sum(axis=0)
     np.testing.assert_array_equal(net, 0)
-
-
-def test_placement_does_not_show(run, tmp_path):
-    other = simulate(tmp_path, "--actors", "each")
-    for name in ("trades", "intraday", "forecasts", "readings", "statements"):
-        a, b = table(run, name), table(other, name)
-        drop = [c for c in ("tx_hash", "block") if c in a.column_names]
-        assert a.drop_columns(drop).equals(b.drop_columns(drop)), name
