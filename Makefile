@@ -16,6 +16,7 @@ STAMP := $(VENV)/.setup-$(subst $(comma),-,$(EXTRAS))
 AGENTS ?= 1000
 RUN_ARGS ?=
 BENCHMARKS ?= all
+TEST_WORKERS ?= 2
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -30,8 +31,8 @@ setup: $(STAMP)  ## Install raygrid and its tools into .venv
 simulate: $(STAMP)  ## Clear a day of a community of AGENTS (1000) prosumers
 	$(BIN)/raygrid simulate --agents $(AGENTS) $(RUN_ARGS)
 
-test: $(STAMP)  ## Run the whole test suite
-	$(BIN)/python -m pytest $(TEST_ARGS)
+test: $(STAMP)  ## Run the whole test suite, in TEST_WORKERS (2) processes
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup $(TEST_ARGS)
 
 bench: $(STAMP)  ## Run BENCHMARKS (all) into results/benchmarks; wants a quiet machine
 	$(BIN)/raygrid benchmark $(BENCHMARKS) --out results/benchmarks
