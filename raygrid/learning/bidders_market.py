@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from raygrid.learning.code import PLANNING, code_digest
 from raygrid.learning.dqn import DqnOptions
 from raygrid.learning.dqn_training import TrainingDays
 from raygrid.learning.environment import RewardWeights
 from raygrid.learning.market_days import learning_scenario
-
-PLANS = "plans.npz"
+from raygrid.learning.weights import arrays_digest
+from raygrid.scenario.config import Scenario
+from raygrid.scenario.intraday import Bidders, Intraday, Reward
+from raygrid.scenario.load import dump_resolved, load_scenario
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,33 @@ class BiddersMarket:
         return replace(self.settings, shared=asked.shared, device=asked.device, **given)
 
 
+def plans_name(scenario: Scenario, base_dir: Path, forecasts: Sequence[str]) -> str:
+    """Name of the file of a scenario's plans: the same only where the plans would be.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        How bidders learn, and what from, is no part of it: plans are made without them.
+    base_dir : Path
+        Folder that its data paths are relative to.
+    forecasts : sequence of str
+        Digests of the forecasters' weights, or names of naive ones.
+    """
+    intraday = (scenario.intraday or Intraday()).model_copy(
+        update={"bidders": Bidders(), "reward": Reward()}
+    )
+    resolved = dump_resolved(scenario.model_copy(update={"intraday": intraday}), base_dir)
+    parts = "\0".join([resolved, *forecasts, code_digest(PLANNING)])
+    return f"plans-{hashlib.sha256(parts.encode()).hexdigest()[:16]}.npz"
+
+
 def bidders_market(
     options: TrainBiddersOptions, tell: Callable[[str], None] = lambda _: None
 ) -> BiddersMarket:
     """Build the market of a scenario: learned forecasts where it ships them, plans where wanted.
 
-    Plans are kept beside the trainings, for those that go on or follow.
+    Plans are kept beside the trainings, for those that go on or follow; their name says what they
+    are of (`plans_name`).
 
     Raises
     ------
@@ -116,7 +141,6 @@ def bidders_market(
         step_predictions,
     )
     from raygrid.learning.planned_days import PlannedDays, plan_days
-    from raygrid.scenario.load import load_scenario
 
     given = {"settings": options.settings, "agents": options.agents}
     scenario, base_dir = load_scenario(options.scenario, **given)  # type: ignore[arg-type]
@@ -124,17 +148,21 @@ def bidders_market(
         learning_scenario(options.scenario, **given)  # type: ignore[arg-type]
     data = build_dataset(scenario, base_dir)
     hours = scenario.horizon.dt
-    forecasts, by = [], {}
+    forecasts, by, digests = [], {}, []
     for task in ("step", "day"):
         learned, note = find_forecaster(scenario.name, base_dir, task, data)
         by[task] = learned or Naive.PERSISTENCE
+        if learned:
+            digests.append(arrays_digest(learned.weights | learned.scaling.arrays()))
+        else:
+            digests.append(str(Naive.PERSISTENCE))
         forecasts.append(f"{task}: {'learned' if learned else f'persistence ({note})'}")
         tell(forecasts[-1])
     step = step_predictions(data, by["step"], period_hours=hours)
     found = learning_scenario(options.scenario, **given, predictions=step)  # type: ignore[arg-type]
     days = found.days
     if options.planned:
-        path = options.out / scenario.name / PLANS
+        path = options.out / scenario.name / plans_name(scenario, base_dir, digests)
         if path.exists():
             planned = PlannedDays.load(path)
         else:

@@ -22,11 +22,14 @@ import pyarrow.parquet as pq
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
 from raygrid.learning.cases import CASES, Community, Learned, case_of, stages_table, what_is_learned
+from raygrid.learning.code import CASES as CODE
+from raygrid.learning.code import code_digest
 from raygrid.learning.comparison import MODELS, Scores
 from raygrid.learning.dataset import Dataset, build_dataset
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, find_forecaster
 from raygrid.learning.market_days import LearningScenario, learning_scenario
 from raygrid.learning.policy import load_policy
+from raygrid.learning.weights import arrays_digest
 from raygrid.market.foresight import perfect_foresight
 from raygrid.results.ai_tem import (
     Bound,
@@ -174,7 +177,7 @@ def _learned(found: LearningScenario, data: Dataset, base_dir: Path, weights: We
     else:
         no_policy = f"no {WEIGHTS_FOLDER}/{POLICY_FOLDER} beside the scenario"
     digests = {
-        key: _digest(arrays)
+        key: arrays_digest(arrays)
         for key, arrays in (
             ("day", None if day is None else day.weights | day.scaling.arrays()),
             ("step", None if step is None else step.weights | step.scaling.arrays()),
@@ -184,15 +187,6 @@ def _learned(found: LearningScenario, data: Dataset, base_dir: Path, weights: We
     }
     missing = {"day": no_day, "step": no_step, "policy": no_policy}
     return Learned(day, step, policy, missing, digests)
-
-
-def _digest(arrays: dict[str, Any]) -> str:
-    """Of weights, whatever folder they were read from."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()
 
 
 def compare_cases(
@@ -450,6 +444,7 @@ class _Keep:
         case = case_of(name, self._rule) if name in CASES else None
         learned = self._community.learned
         parts: list[Any] = [self._resolved, repr(case), int(self._community.days[0])]
+        parts.append(code_digest(CODE))
         if case is None:
             parts.append(len(self._community.days))
         else:

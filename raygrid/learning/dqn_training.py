@@ -274,8 +274,8 @@ class Trainer:
                 progress(self.measure(float(np.mean(rewards)), float(np.mean(losses))))
                 rewards, losses, due = [], [], self.episode + measure_every
                 if folder is not None:
-                    write_curve(folder / LOG, self.curve)
                     self.save(folder / CHECKPOINT)
+                    write_curve(folder / LOG, self.curve)
         assert self.best is not None  # measured before the first block
         return TrainingResult(status, self.best[1], self.best[0], tuple(self.curve))
 

@@ -54,6 +54,9 @@ class RewardWeights:
         What each period within all limits earns, times the scale.
     degradation : float
         Wear of the stores.
+    community_cost : float
+        The prosumer's own effect on what the community pays the grid (`community_effect`), a
+        penalty: the difference reward of Wolpert and Tumer (2002), in place of its own money.
     unmet_demand, violation, failed_settlement : float
         What stores lack [kWh] and trades that meters did not bear out [kWh], times the mean
         import price; how far rows are beyond their limits, times the scale.
@@ -68,6 +71,7 @@ class RewardWeights:
     unmet_demand: float = 10.0
     violation: float = 1.0
     failed_settlement: float = 0.1
+    community_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,15 @@ class Scales:
 def training_scales(feed: Feed, days: IntArray) -> Scales:
     """Scales of some days of a feed."""
     k = day_periods(feed, days)
-    load, pv = feed.load_kw[k], feed.pv_kw[k]
+    return _scales(feed, feed.load_kw[k], feed.pv_kw[k])
+
+
+def foreseen_scales(feed: Feed) -> Scales:
+    """Scales of prosumers that nobody trained with, from what is forecast of them."""
+    return _scales(feed, feed.predicted_load_kw, feed.predicted_pv_kw)
+
+
+def _scales(feed: Feed, load: FloatArray, pv: FloatArray) -> Scales:
     price = mean_price_per_kwh(feed)
     mean_kw = np.maximum((load + pv).mean(axis=0), 1e-3)
 
@@ -251,6 +263,34 @@ class Observer:
         return out
 
 
+def community_effect(outcome: Outcome, feed: Feed) -> FloatArray:
+    """(E, N) what the community pays the grid because of each prosumer [currency].
+
+    ``C(X) - C(X - s_i)`` with X the community's net injection, s_i that of the prosumer's stores
+    and C the cost of a net energy at tariff, plus what is paid because it did not trade: spread of
+    the tariffs times its import or export, as far as others exported or imported at once.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What the period came to.
+    feed : Feed
+        Tariffs.
+    """
+    k = outcome.period
+    buy, sell = feed.import_price_per_kwh[k][:, None], feed.export_price_per_kwh[k][:, None]
+    imported, exported = outcome.import_kwh, outcome.export_kwh
+    all_in, all_out = imported.sum(axis=1)[:, None], exported.sum(axis=1)[:, None]
+
+    def at_tariff(net_kwh: FloatArray) -> FloatArray:
+        return np.where(net_kwh < 0, -buy, -sell) * net_kwh
+
+    stores = outcome.store_kw.sum(axis=-1) * feed.period_hours
+    net = all_out - all_in
+    untraded = np.minimum(imported, all_out) + np.minimum(exported, all_in)
+    return np.asarray(at_tariff(net) - at_tariff(net - stores) + (buy - sell) * untraded)
+
+
 def reward(
     outcome: Outcome, gained: FloatArray, scales: Scales, weights: RewardWeights, feed: Feed
 ) -> Float32Array:
@@ -278,6 +318,7 @@ def reward(
         + weights.trading_profit * (trading - at_tariff)
         + weights.renewable_use * price * np.maximum(used, 0.0)
         - weights.degradation * outcome.cycle_cost
+        - weights.community_cost * community_effect(outcome, feed)
         - weights.unmet_demand * price * outcome.unmet_kwh
         - weights.failed_settlement * price * outcome.failed_wh / WH_PER_KWH
     )

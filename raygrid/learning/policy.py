@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raygrid.arrays import BoolArray, IntArray
 from raygrid.errors import InputError
-from raygrid.learning.environment import FEATURES, Float32Array, Observer, Scales, training_scales
+from raygrid.learning.environment import FEATURES, Float32Array, Observer, Scales, foreseen_scales
 from raygrid.learning.weights import Weights, load_weights, save_weights
 from raygrid.market.actions import N_ACTIONS
 from raygrid.market.intraday import IntradayMarket, Outcome
@@ -63,7 +63,10 @@ class Policy:
 
     @property
     def is_shared(self) -> bool:
-        """Whether one network serves any number of prosumers, each scaled by its own feed."""
+        """Whether one network serves any number of prosumers.
+
+        Its own are scaled as they were in training, others by what is forecast of them.
+        """
         return len(self) == 1
 
     def __len__(self) -> int:
@@ -176,10 +179,10 @@ class Bidder:
             )
         self.market, self.policy = market, policy
         feed = market.feed
-        if policy is None or policy.is_shared:
-            scales = training_scales(feed, np.arange(feed.n_days))
-        else:
+        if policy is not None and len(policy.scales.load_kw) == len(market.units):
             scales = policy.scales
+        else:
+            scales = foreseen_scales(feed)
         self.observer = Observer(market.units, feed, scales)
         self.fallbacks = 0
         self._dear = dear(feed)

@@ -78,14 +78,14 @@ def train_bidders(
     torch.set_num_threads(1)  # The batched products are too small to gain from more.
     market = market or bidders_market(options, tell)
     settings = market.options(options)
-    folder = options.out / market.name / f"dqn-{'shared-' if options.shared else ''}{settings.seed}"
+    folder = training_folder(market, options)
     if (folder / MANIFEST).exists():
         raise InputError("holds a finished training", str(folder), "choose another --out or --seed")
     trainer = Trainer(market.days, settings, market.reward)
     if options.resume:
         trainer.restore(folder / CHECKPOINT)
         tell(f"resuming after episode {trainer.episode}")
-    elif folder.exists():
+    elif folder.exists() and any(folder.iterdir()):
         raise InputError(
             "holds a training that did not end", str(folder), "add --resume to go on with it"
         )
@@ -149,6 +149,12 @@ def train_bidders(
     return TrainedBidders(
         folder, result.status, result.best, figures["validation"], market.currency
     )
+
+
+def training_folder(market: BiddersMarket, options: TrainBiddersOptions) -> Path:
+    """Folder of one training."""
+    kind = "shared-" if options.shared else ""
+    return options.out / market.name / f"dqn-{kind}{market.options(options).seed}"
 
 
 def mean_figures(figures: DayFigures) -> dict[str, Any]:

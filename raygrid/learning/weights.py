@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -113,8 +114,6 @@ def load_weights(
     InputError
         If a file is missing or damaged, or the weights do not fit.
     """
-    import hashlib
-
     where = f"weights {folder}"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -153,3 +152,12 @@ def load_weights(
         if key not in ("weights_version", "kind", "sha256", "arrays")
     }
     return Weights(kind, arrays, facts)
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of weights by name, whatever folder they were read from."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()

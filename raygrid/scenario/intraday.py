@@ -25,6 +25,9 @@ class Reward(Section):
     failed_settlement: Weight = Field(
         0.1, description="trades that meters do not bear out, a penalty"
     )
+    community_cost: Weight = Field(
+        0.0, description="own effect on what the community pays the grid, a penalty"
+    )
 
 
 class Bidders(Section):

@@ -47,7 +47,7 @@ def test_a_training_from_its_command_to_its_policy(tmp_path: Path) -> None:
         assert set(manifest[part]) == {"plan", "learned", "learned less plan"}
     assert manifest["planned"]
     assert manifest["forecasts"][0].startswith("step: persistence (")
-    assert (tmp_path / "ai_tem" / "plans.npz").exists()
+    (plans,) = (tmp_path / "ai_tem").glob("plans-*.npz")
     with (folder / "learning_curve.csv").open(encoding="utf-8") as file:
         assert [int(row["episode"]) for row in csv.DictReader(file)] == [0, 4]
     assert len(load_policy(folder, 5)) == 5
@@ -64,7 +64,7 @@ def test_without_a_plan_and_with_one_network_for_all(tmp_path: Path) -> None:
     found = {"grid_only", "deferred", "rule", "learned", "learned less rule"}
     assert set(manifest["validation"]) == found
     assert not manifest["planned"]
-    assert not (tmp_path / "ai_tem" / "plans.npz").exists()
+    assert not list((tmp_path / "ai_tem").glob("plans-*"))
     assert load_policy(folder, 5).is_shared
     assert load_policy(folder, 500).is_shared
 
@@ -75,5 +75,6 @@ def test_bad_use(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the checkpoint is missing or damaged"):
         train("ai_tem", *SMALL, "--resume", "--out", str(tmp_path))
     (tmp_path / "ai_tem" / "dqn-1").mkdir(parents=True)
+    (tmp_path / "ai_tem" / "dqn-1" / "learning_curve.csv").touch()
     with pytest.raises(InputError, match="add --resume to go on with it"):
         train("ai_tem", *SMALL, "--out", str(tmp_path))
