@@ -33,6 +33,7 @@ SUITES = (
     "scale",
     "town",
     "settlement",
+    "dqn",
     "processes",
 )
 """All suites, in the order in which `all` runs them."""

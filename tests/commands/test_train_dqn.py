@@ -47,7 +47,7 @@ def test_a_training_from_its_command_to_its_policy(tmp_path: Path) -> None:
         assert set(manifest[part]) == {"plan", "learned", "learned less plan"}
     assert manifest["planned"]
     assert manifest["forecasts"][0].startswith("step: persistence (")
-    (plans,) = (tmp_path / "ai_tem").glob("plans-*.npz")
+    (_,) = (tmp_path / "ai_tem").glob("plans-*.npz")
     with (folder / "learning_curve.csv").open(encoding="utf-8") as file:
         assert [int(row["episode"]) for row in csv.DictReader(file)] == [0, 4]
     assert len(load_policy(folder, 5)) == 5

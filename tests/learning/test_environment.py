@@ -12,6 +12,7 @@ from raygrid.learning.environment import (
     MarketEnvironment,
     RewardWeights,
     Worth,
+    community_effect,
     reward,
     training_scales,
 )
@@ -23,7 +24,7 @@ from raygrid.market.rule import dear, rule_action
 from raygrid.market.units import N_SLOTS, Slot
 from tests.synthetic import community
 
-NO_TERMS = RewardWeights(*[0.0] * 9)
+NO_TERMS = RewardWeights(*[0.0] * 10)
 
 
 def environment(weights: RewardWeights | None = None) -> MarketEnvironment:
@@ -90,6 +91,26 @@ def test_each_term_of_the_reward(term: str, expected) -> None:  # type: ignore[n
     wanted = expected(step.outcome, env.scales) / env.scales.money
     assert np.abs(wanted).max() > 0
     np.testing.assert_allclose(step.reward, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_own_effect_on_the_community_by_hand() -> None:
+    """Others draw 1 kWh; 0 of the two feeds in 0.4 from its battery, and has 0.1 not traded."""
+    env = environment()
+    env.reset(np.array([0]))
+    done = env.step(np.zeros((1, 20), dtype=np.int64)).outcome
+    feed = env.market.feed
+    buy, sell = feed.import_price_per_kwh[0], feed.export_price_per_kwh[0]
+    stores = np.zeros((1, 20, N_SLOTS))
+    stores[0, 0, Slot.BATTERY] = 0.4 / feed.period_hours
+    stores[0, 1, Slot.BATTERY] = -1.4 / feed.period_hours
+    imported, exported = np.zeros((1, 20)), np.zeros((1, 20))
+    imported[0, 1], exported[0, 0] = 1.0, 0.1
+    bare = replace(done, store_kw=stores, import_kwh=imported, export_kwh=exported)
+    effect = community_effect(bare, feed)[0]
+    # Net import is 0.9: without 0 it is 1.3, without 1 it is an export of 0.5.
+    assert effect[0] == pytest.approx(-0.4 * buy + 0.1 * (buy - sell))
+    assert effect[1] == pytest.approx(0.9 * buy + 0.5 * sell + 0.1 * (buy - sell))
+    np.testing.assert_allclose(effect[2:], 0.0, atol=1e-12)
 
 
 def test_penalties_and_stored_energy() -> None:
