@@ -6,8 +6,10 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-MODULES = ("baselines", "comparison", "dataset", "direct", "features", "federated", "hosted",
-           "inference", "metrics", "network", "preprocessing", "training", "weather")  # fmt: skip
+MODULES = (
+    *("baselines", "calibration", "comparison", "dataset", "direct", "features", "federated"),
+    *("hosted", "inference", "metrics", "network", "preprocessing", "training", "weather"),
+)
 """Modules of this package that decide what a forecaster learns and scores."""
 MARKET = ("grid", "market", "prosumer", "scenario")
 """Packages that decide what a market's day comes to."""

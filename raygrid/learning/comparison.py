@@ -15,10 +15,11 @@ import numpy as np
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
 from raygrid.learning.baselines import SEASON, TREES, fit_trees, persistence
+from raygrid.learning.calibration import forecast_in_turn
 from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import Scaling, fit_scaling, make_series
-from raygrid.learning.inference import forecast_in_turn, save_forecaster
+from raygrid.learning.inference import save_forecaster
 from raygrid.learning.metrics import coverage, crps, pinball, rmse_percent, skill
 from raygrid.learning.network import HIGH, LEVELS, LOW, NetworkSpec
 from raygrid.results.files import json_text, write_atomically

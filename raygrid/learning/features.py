@@ -32,6 +32,8 @@ AHEAD = ("forecast_index", "forecast_temperature", "clear_sky", "index_next", "i
 forecast to go from there."""
 TYPICAL = ("typical_load", "typical_load_before", "load_deviation")
 """What training days say of a household's load at that time of day, and a step before."""
+KNOWN = (*CALENDAR, *AHEAD, "anchor_load", "anchor_index", "envelope_share", "has_pv", *TYPICAL)
+"""Channels of a step ahead, of each prosumer."""
 MIN_CLEAR_W = 10.0
 INDEX_LIMIT = 1.5
 SMALL_LOAD = 0.05
@@ -332,7 +334,7 @@ class Windows:
 
 
 STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
-KNOWN_CHANNELS = len(CALENDAR) + len(AHEAD) + 4 + len(TYPICAL)
+KNOWN_CHANNELS = len(KNOWN)
 DAY_CHANNELS = 2 * len(LAG_DAYS) + KNOWN_CHANNELS
 FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
 """First period that has all lags."""

@@ -24,9 +24,7 @@ from raygrid.learning.features import (
 )
 from raygrid.learning.network import (
     ARCHITECTURES,
-    HIGH,
     LEVELS,
-    LOW,
     MEDIAN,
     TARGETS,
     NetworkSpec,
@@ -41,10 +39,6 @@ KIND = "forecaster"
 SUN_SHARES = (0.02, 0.1, 0.3, 0.6)
 """PV envelopes, over the rating, between which intervals are calibrated apart: the loss counts kW,
 and low sun counts for little in it."""
-CALIBRATION_STRIDE = 5
-"""Every so many steps count in a calibration; their errors are alike over prosumers."""
-RECENT_DAYS, RECALIBRATED_DAYS = 30, 5
-"""Days that `forecast_in_turn` calibrates on, and after how many again."""
 ROWS_AT_ONCE = 4096
 """Rows that run through a network at once, so that memory stays small."""
 UNITS_AT_ONCE = 32
@@ -212,12 +206,9 @@ def run_windows(forecaster: Forecaster, windows: Windows) -> Forecast:
     expected, quantiles = forecasts(raw, rows.anchor, scales, ops)
     expected = np.asarray(expected.reshape(n, times, *expected.shape[2:]), dtype=np.float64)
     quantiles = np.asarray(quantiles.reshape(n, times, *quantiles.shape[2:]), dtype=np.float64)
-    middle = quantiles[..., MEDIAN : MEDIAN + 1]
-    by_sun = forecaster.spread.T[_sun(forecaster.scaling, windows.envelope_kw)]
-    quantiles = middle + by_sun[..., None] * (quantiles - middle)
-    for values in (expected[..., :2], quantiles[..., :2, :]):
-        np.maximum(values, 0.0, out=values)
-    return Forecast(expected, quantiles)
+    sun = sun_heights(forecaster.scaling, windows.envelope_kw)
+    np.maximum(expected[..., :2], 0.0, out=expected[..., :2])
+    return Forecast(expected, spread_out(quantiles, sun, forecaster.spread))
 
 
 def expected_powers(
@@ -261,100 +252,18 @@ def expected_powers(
     return np.maximum(found, 0.0)
 
 
-def _sun(scaling: Scaling, envelope_kw: Any) -> IntArray:
-    """Between which of `SUN_SHARES` envelopes (N, B, H) lie."""
+def sun_heights(scaling: Scaling, envelope_kw: Any) -> IntArray:
+    """Between which of `SUN_SHARES` envelopes (N, B, H) lie over the ratings."""
     rating = np.maximum(scaling.pv_rating_kw, 1e-9).reshape(-1, 1, 1)
     return np.asarray(np.searchsorted(SUN_SHARES, envelope_kw / rating, side="right"))
 
 
-def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
-    """Widen or narrow the intervals so that 80 % hold what happened at validation times.
-
-    Split conformal prediction over all prosumers: how far what happened lies from the median,
-    over the distance of the interval's bound on that side, has the wanted factor as its 80 %
-    quantile. Of PV only times of day count, apart for each height of the sun.
-
-    Parameters
-    ----------
-    forecaster : Forecaster
-        With a spread of 1.
-    data : Dataset
-        What happened.
-    at : (B,) int64
-        Steps or days of the validation part.
-
-    Returns
-    -------
-    Forecaster
-        The same with another spread.
-
-    References
-    ----------
-    Y. Romano, E. Patterson, E. Candes, "Conformalized quantile regression", NeurIPS 2019.
-    """
-    series = forecaster.series(data)
-    found = forecaster.forecast(series, at)
-    if forecaster.spec.task == "step":
-        steps = at[:, None]
-    else:
-        steps = at[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
-    load, pv = data.load_kw[:, steps].astype(float), data.pv_kw[:, steps].astype(float)
-    spread = np.ones_like(forecaster.spread)
-    sun = _sun(forecaster.scaling, series.envelope_kw[:, steps])
-    for k, actual in enumerate((load, pv, pv - load)):
-        quantiles = found.quantiles[..., k, :]
-        away = actual - quantiles[..., MEDIAN]
-        bound = np.where(away > 0, quantiles[..., HIGH], quantiles[..., LOW])
-        width = np.abs(bound - quantiles[..., MEDIAN])
-        counts = width > 1e-6 * forecaster.scaling.load_std_kw[:, None, None]
-        for height in range(len(SUN_SHARES) + 1):
-            some = counts & (sun == height) if TARGETS[k] == "pv" else counts
-            if some.any():
-                ratio = np.abs(away[some]) / width[some]
-                spread[k, height] = np.quantile(ratio, LEVELS[HIGH] - LEVELS[LOW])
-    return replace(forecaster, spread=spread)
-
-
-def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Forecast:
-    """Forecast days in a row, the intervals calibrated again every few days on those before.
-
-    Skies change with the season, and by how much forecasts have lately erred is known. Expected
-    values and medians are those of `Forecaster.forecast`.
-
-    Parameters
-    ----------
-    forecaster : Forecaster
-        Of either task.
-    data : Dataset
-        The series; only what was known before each day is looked at.
-    days : range
-        Days that are forecast.
-
-    Returns
-    -------
-    Forecast
-        Of their steps, or of the days.
-    """
-    series = forecaster.series(data)
-    step = forecaster.spec.task == "step"
-    _, earliest = windows_of(forecaster.spec)
-    parts = []
-    for first in range(days.start, days.stop, RECALIBRATED_DAYS):
-        stop = min(first + RECALIBRATED_DAYS, days.stop)
-        before = np.arange(max(first - RECENT_DAYS, 0), first)
-        if step:
-            before = np.arange(before[0] * STEPS_PER_DAY, first * STEPS_PER_DAY, CALIBRATION_STRIDE)
-        before = before[before >= earliest]
-        plain = replace(forecaster, spread=np.ones_like(forecaster.spread))
-        now = calibrate(plain, data, before)
-        at = np.arange(first, stop)
-        if step:
-            at = np.arange(first * STEPS_PER_DAY, stop * STEPS_PER_DAY)
-        parts.append(now.forecast(series, at))
-    return Forecast(
-        np.concatenate([p.expected for p in parts], axis=1),
-        np.concatenate([p.quantiles for p in parts], axis=1),
-    )
+def spread_out(quantiles: FloatArray, sun: IntArray, spread: Any) -> FloatArray:
+    """Quantiles (N, B, H, 3, Q) at other distances from their medians; load and PV 0 or more."""
+    middle = quantiles[..., MEDIAN : MEDIAN + 1]
+    found = middle + spread.T[sun][..., None] * (quantiles - middle)
+    np.maximum(found[..., :2, :], 0.0, out=found[..., :2, :])
+    return np.asarray(found)
 
 
 def save_forecaster(folder: Path, forecaster: Forecaster) -> Path:

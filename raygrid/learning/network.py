@@ -22,7 +22,9 @@ import numpy as np
 
 from raygrid.learning.dataset import STEPS_PER_DAY
 from raygrid.learning.features import (
+    CALENDAR,
     DAY_CHANNELS,
+    KNOWN,
     KNOWN_CHANNELS,
     OWN,
     PUBLIC,
@@ -39,6 +41,8 @@ ARCHITECTURES = ("cnn_transformer", "transformer", "lstm", "cnn_lstm")
 TASKS = ("step", "day")
 DIRECT_W, DIRECT_B = "direct.w", "direct.b"
 """The linear regression's weights: fitted in closed form, not by gradients."""
+SKY_TERMS = 16
+"""Products of the forecast sky that reach the hybrid's heads of the day ahead."""
 LAST_STEPS = 8
 """Steps whose load and sky the hybrid's heads see unchanged."""
 LAST_CHANNELS = tuple(
@@ -172,7 +176,7 @@ class NetworkSpec:
         """Channels of a step ahead that reach the hybrid's heads past the encoder."""
         if self.task == "step":
             return LAST_STEPS * len(LAST_CHANNELS) + KNOWN_CHANNELS
-        return 2 * DAY_CHANNELS
+        return 2 * DAY_CHANNELS + SKY_TERMS
 
     @property
     def direct(self) -> bool:
@@ -403,13 +407,33 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
 def direct_inputs(spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
     """What reaches the hybrid's heads past the encoder, by step ahead (M, R, H, D).
 
-    Of the day ahead, each step's inputs and their means over the day.
+    Of the day ahead, each step's inputs, their means over the day, and `_sky_terms`.
     """
     if spec.task == "day":
         mean = ops.expand(steps.mean(axis=2, keepdims=True), steps.shape)
-        return ops.concatenate([steps, mean])
+        return ops.concatenate([steps, mean, *_sky_terms(known, ops)])
     last = [steps[:, :, -LAST_STEPS:, k] for k in LAST_CHANNELS]
     return ops.concatenate([ops.concatenate(last)[:, :, None], known])
+
+
+def _sky_terms(known: Any, ops: Ops) -> list[Any]:
+    """What a roof gives is no straight line in the forecast sky; (M, R, H, 1) each.
+
+    Light through clouds is diffuse, so that how much of it a tilted roof catches depends on the
+    sky and on where the sun stands; and where the forecast course turns, hours hide how sharply.
+    """
+
+    def of(name: str) -> Any:
+        column = KNOWN.index(name)
+        return known[..., column : column + 1]
+
+    sky, sun, share = of("forecast_index"), of("clear_sky"), of("envelope_share")
+    square = sky * sky
+    terms = [square, square * sky, sun * share, share * share, sun * sun]
+    terms += [power * height for power in (sky, square) for height in (share, sun)]
+    terms += [sky * of(name) for name in CALENDAR[:4]]
+    hour = of("index_in_an_hour")
+    return [*terms, *(ops.relu(x) for x in (sky - of("index_next"), sky - hour, hour - sky))]
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,13 @@ import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
+from raygrid.learning.calibration import CALIBRATION_STRIDE, calibrate, temper
 from raygrid.learning.checkpoint import TrainState, load_checkpoint, new_state, save_checkpoint
 from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.direct import products, solve
 from raygrid.learning.features import Scaling, Series, Windows, fit_scaling, make_series
-from raygrid.learning.inference import (
-    CALIBRATION_STRIDE,
-    Forecaster,
-    by_model,
-    calibrate,
-    scales_of,
-    windows_of,
-)
+from raygrid.learning.inference import Forecaster, by_model, scales_of, windows_of
 from raygrid.learning.network import (
     DIRECT_B,
     DIRECT_W,
@@ -462,6 +456,7 @@ def train(
     }
     forecaster = Forecaster(spec, state.best, scaling, data.prosumer_id, facts)
     stride = CALIBRATION_STRIDE if spec.task == "step" else 1
+    forecaster = temper(forecaster, data, parts[1][::stride])
     # A month of weather is little to tell errors by: the training days before it count as well.
     known = np.concatenate([parts[0][-len(parts[1]) :], parts[1]])
     forecaster = calibrate(forecaster, data, known[::stride])

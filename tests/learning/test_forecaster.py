@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning import inference
+from raygrid.learning import calibration
+from raygrid.learning.calibration import calibrate, forecast_in_turn, temper
 from raygrid.learning.dataset import Dataset
 from raygrid.learning.features import fit_scaling, make_series, one_step
 from raygrid.learning.inference import (
     Forecaster,
     by_model,
-    calibrate,
-    forecast_in_turn,
     load_forecaster,
     run_windows,
     save_forecaster,
@@ -312,14 +311,13 @@ def test_calibrated_intervals_cover_four_fifths(small_data: Dataset, tmp_path: P
 def test_intervals_in_turn_follow_what_was_known_before(
     small_data: Dataset, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "RECENT_DAYS", 4)
-    monkeypatch.setattr(inference, "RECALIBRATED_DAYS", 2)
+    monkeypatch.setattr(calibration, "RECENT_DAYS", 4)
     forecaster = random_forecaster(small_data, NetworkSpec(task=task, **SMALL_NET), 1)
     days = range(20, 24)
     found = forecast_in_turn(forecaster, small_data, days)
     at = np.arange(20 * 96, 24 * 96) if task == "step" else np.array(days)
     plain = forecaster.forecast(forecaster.series(small_data), at)
-    np.testing.assert_array_equal(found.expected, plain.expected)
+    np.testing.assert_allclose(found.expected, plain.expected, atol=1e-5)
     load = small_data.load_kw.copy()
     load[:, 21 * 96 :] *= 3.0
     other = forecast_in_turn(forecaster, replace(small_data, load_kw=load), days)
@@ -330,6 +328,33 @@ def test_intervals_in_turn_follow_what_was_known_before(
         for f in (found, other)
     )
     assert width < wider
+
+
+@pytest.mark.parametrize(("task", "models"), [("step", 1), ("step", 10), ("day", 1)])
+def test_what_networks_add_is_shrunk_to_what_pays(
+    small_data: Dataset, task: str, models: int
+) -> None:
+    forecaster = random_forecaster(small_data, NetworkSpec(task=task, **SMALL_NET), models)
+    series = forecaster.series(small_data)
+    at = np.arange(1000, 1200, 5) if task == "step" else np.arange(10, 16)
+    found = temper(forecaster, small_data, at)
+    steps = at[:, None] if task == "step" else at[:, None] * 96 + np.arange(96)
+    line = {k: np.array(v) for k, v in forecaster.weights.items()}
+    for name in ("head2.w", "head2.b"):
+        line[name].reshape(*line[name].shape[:2], -1, 3, 1 + len(LEVELS))[..., :2, 0] = 0.0
+    before, alone, after = (
+        f.forecast(series, at) for f in (forecaster, replace(forecaster, weights=line), found)
+    )
+    for k, actual in enumerate((series.load_kw[:, steps], series.pv_kw[:, steps])):
+        scale = (forecaster.scaling.load_std_kw, np.maximum(forecaster.scaling.pv_rating_kw, 1e-9))
+
+        def error(of: Any, k: int = k, actual: Any = actual, scale: Any = scale) -> Any:
+            apart = ((of.expected[..., k] - actual) / scale[k][:, None, None]).reshape(models, -1)
+            return (apart**2).sum(axis=1)
+
+        best = np.minimum(error(before), error(alone))
+        assert (error(after) <= best * (1 + 1e-3) + 1e-9).all()
+    np.testing.assert_array_equal(after.quantiles[..., :2, :], before.quantiles[..., :2, :])
 
 
 def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:
