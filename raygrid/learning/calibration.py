@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raygrid.arrays import FloatArray, IntArray
+from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.inference import (
     SUN_SHARES,
@@ -57,7 +57,7 @@ def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster
     """
     misses = _misses(forecaster, data, at)
     shares = np.full(len(TARGETS), INTERVAL)
-    return replace(forecaster, spread=_spread(misses, slice(None), shares))
+    return replace(forecaster, spread=_spread(misses, np.ones(len(at), dtype=bool), shares))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _misses(forecaster: Forecaster, data: Dataset, at: IntArray) -> _Misses:
     )
 
 
-def _spread(misses: _Misses, times: slice, shares: FloatArray) -> Any:
+def _spread(misses: _Misses, times: BoolArray, shares: FloatArray) -> Any:
     """Factors that make intervals of some times hold these shares (3,) of what happened."""
     spread = np.ones((len(TARGETS), len(SUN_SHARES) + 1), dtype=np.float32)
     sun = misses.sun[:, times]
@@ -115,7 +115,7 @@ def _spread(misses: _Misses, times: slice, shares: FloatArray) -> Any:
     return spread
 
 
-def _held(misses: _Misses, times: slice, spread: Any) -> FloatArray:
+def _held(misses: _Misses, times: BoolArray, spread: Any) -> FloatArray:
     """Share (3,) that intervals of this spread hold, `INTERVAL` where there are none."""
     factor = np.stack([row[misses.sun[:, times]] for row in spread])
     ratio = misses.ratio[:, :, times]
@@ -157,19 +157,22 @@ def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Fore
     each = STEPS_PER_DAY if forecaster.spec.task == "step" else 1
     stride = CALIBRATION_STRIDE if each > 1 else 1
     first = max(days.start - 2 * RECENT_DAYS, -(-earliest // each))
-    misses = _misses(forecaster, data, np.arange(first * each, days.stop * each))
+    at = np.arange(first * each, days.stop * each)
+    counts = at % stride == 0
+    wanted = at >= days.start * each
+    at, counts, wanted = (x[counts | wanted] for x in (at, counts, wanted))
+    misses = _misses(forecaster, data, at)
+    quantiles = misses.plain.quantiles
     shares = np.full(len(TARGETS), INTERVAL)
-    quantiles = misses.plain.quantiles[:, (days.start - first) * each :]
     for day in range(min(first + RECENT_DAYS, days.start), days.stop):
-        today = slice((day - first) * each, (day - first + 1) * each)
-        begin = max(day - RECENT_DAYS - first, 0) * each
-        spread = _spread(misses, slice(begin, today.start, stride), shares)
+        today = at // each == day
+        before = counts & (at < day * each) & (at >= (day - RECENT_DAYS) * each)
+        spread = _spread(misses, before, shares)
         if day >= days.start:
-            some = slice((day - days.start) * each, (day - days.start + 1) * each)
-            quantiles[:, some] = spread_out(quantiles[:, some], misses.sun[:, today], spread)
-        shares = shares + ADAPTION * (INTERVAL - _held(misses, today, spread))
+            quantiles[:, today] = spread_out(quantiles[:, today], misses.sun[:, today], spread)
+        shares = shares + ADAPTION * (INTERVAL - _held(misses, today & counts, spread))
         shares = np.clip(shares, *SHARES_WITHIN)
-    return Forecast(misses.plain.expected[:, (days.start - first) * each :], quantiles)
+    return Forecast(misses.plain.expected[:, wanted], quantiles[:, wanted])
 
 
 def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:

@@ -202,29 +202,38 @@ class Series:
     report: DataReport
 
 
-def make_series(data: Dataset, scaling: Scaling) -> Series:
-    """Normalise a data set into channels."""
+def make_series(data: Dataset, scaling: Scaling, *, recent: bool = True) -> Series:
+    """Normalise a data set into channels.
+
+    Parameters
+    ----------
+    data : Dataset
+        The series.
+    scaling : Scaling
+        Their scales.
+    recent : bool
+        Whether channels that only forecasts of one step see (load_log, roughness) are filled in;
+        forecasts of the day ahead do without.
+    """
     n, n_periods = data.load_kw.shape
-    clipped_rows, count = [], 0
-    for row, fence in zip(data.load_kw, scaling.load_fence_kw, strict=True):
-        clipped, found = clip(row, (0.0, float(fence)))
-        clipped_rows.append(clipped)
-        count += found
-    clipped = np.array(clipped_rows)
+    fence = scaling.load_fence_kw.astype(data.load_kw.dtype)[:, None]
+    clipped, count = clip(data.load_kw, (0.0, fence))
     weather = data.weather
     clear = weather.clear_ghi_w_per_m2
     envelope = scaling.pv_ratio[:, np.arange(n_periods) % STEPS_PER_DAY] * clear
     floor = np.maximum(0.02 * scaling.pv_rating_kw, 1e-9)[:, None]
     index = np.where(envelope > floor, data.pv_kw / np.maximum(envelope, floor), 0.0)
+    index = np.clip(index, 0.0, INDEX_LIMIT)
     has_pv = scaling.pv_rating_kw > 0
+    nothing = np.broadcast_to(0.0, (n, n_periods))
     own = np.stack(
         [
             (clipped - scaling.load_mean_kw[:, None]) / scaling.load_std_kw[:, None],
             data.pv_kw / np.maximum(scaling.pv_rating_kw, 1e-9)[:, None],
-            np.clip(index, 0.0, INDEX_LIMIT),
+            index,
             np.broadcast_to(has_pv[:, None], (n, n_periods)),
-            np.log(clipped / scaling.load_mean_kw[:, None] + SMALL_LOAD),
-            roughness(np.clip(index, 0.0, INDEX_LIMIT), envelope > floor),
+            np.log(clipped / scaling.load_mean_kw[:, None] + SMALL_LOAD) if recent else nothing,
+            roughness(index, envelope > floor) if recent else nothing,
         ],
         axis=2,
     )

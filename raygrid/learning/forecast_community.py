@@ -158,7 +158,8 @@ class LearntShapes:
             pv_kw=pv_kw,
             pv_rating_kw=scaling.pv_rating_kw,
         )
-        windows = day_ahead(make_series(data, scaling), scaling, np.array([PAST_DAYS]))
+        channels = make_series(data, scaling, recent=False)
+        windows = day_ahead(channels, scaling, np.array([PAST_DAYS]))
         return expected_powers(self.spec, self.weights, scaling, windows, embedding)
 
 

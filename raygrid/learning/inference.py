@@ -238,6 +238,7 @@ def expected_powers(
         Load and PV, 0 or more [kW].
     """
     found = np.empty((len(windows.steps), spec.horizon, 2))
+    weights = _without_quantiles(weights)
     for start in range(0, len(found), UNITS_AT_ONCE):
         part = slice(start, start + UNITS_AT_ONCE)
         own = weights | {"embedding": embedding[part, None]}
@@ -250,6 +251,15 @@ def expected_powers(
         found[part, :, 0] = mean + std * relative[..., 0]
         found[part, :, 1] = windows.envelope_kw[part, 0] * relative[..., 1]
     return np.maximum(found, 0.0)
+
+
+def _without_quantiles(weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights (M, ...) whose outputs are expected values alone: `raw_outputs` with Q = 0."""
+    found = dict(weights)
+    for name in ("head2.w", "head2.b"):
+        value = weights[name].reshape(*weights[name].shape[:2], -1, 1 + len(LEVELS))
+        found[name] = np.ascontiguousarray(value[..., 0])
+    return found
 
 
 def sun_heights(scaling: Scaling, envelope_kw: Any) -> IntArray:

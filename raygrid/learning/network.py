@@ -391,7 +391,7 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
         ahead = seen.reshape(models, rows, spec.tokens, -1)
         x = ops.concatenate([x, ahead, who(spec.tokens)])
     x = _linear(p, "head2", ops.relu(_linear(p, "head1", x)))
-    x = x.reshape(models, rows, spec.horizon, len(TARGETS), 1 + len(LEVELS))
+    x = x.reshape(models, rows, spec.horizon, len(TARGETS), -1)
     if not spec.direct:
         return x
     line = _linear(p, "direct", seen)[..., None]
@@ -399,8 +399,9 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
     # Expected value and median move by the line, net's (on the other two) by nothing, gaps stay.
     line = _join_last_but_one([line, rest], ops)
     still = line * 0
-    moved = [still] * (1 + len(LEVELS))
-    moved[0] = moved[1 + MEDIAN] = line
+    moved = [still] * x.shape[-1]
+    for k in (0, 1 + MEDIAN)[: len(moved)]:
+        moved[k] = line
     return x + ops.concatenate(moved)
 
 

@@ -264,7 +264,7 @@ def fences(training: FloatArray, *, logarithmic: bool) -> tuple[float, float]:
     return float(lower - span), float(upper + span)
 
 
-def clip(series: FloatArray, bounds: tuple[float, float]) -> tuple[FloatArray, int]:
+def clip(series: FloatArray, bounds: tuple[float, FloatArray | float]) -> tuple[FloatArray, int]:
     """Bring outliers to the fences; returns the series and how many there were."""
     clipped = np.clip(series, *bounds)
     return clipped, int((clipped != series).sum())
