@@ -23,6 +23,10 @@ MAX_BATTERIES = 2000
 
 _INSIDE = 1e-8
 """Relative distance kept to limits, wider than the interior-point solver's errors."""
+_NEAR = 0.02
+"""Share of a limit within which it counts from the start; others join when they are broken."""
+_BROKEN = 5e-10
+"""By how much of a limit that has not joined a solution may break it: half of the distance kept."""
 _CHARGE_TOLERANCE = 1e-9
 """Rounding allowed in a state of charge, relative to the battery's size where above 1 kWh."""
 
@@ -282,32 +286,46 @@ def _solve(
     high = np.concatenate([np.minimum(up_kw[bus, at], cap), most, ceiling])
     upper = (rows.upper - margin * np.abs(rows.upper)).ravel() - flow_held
     lower = (rows.lower + margin * np.abs(rows.lower)).ravel() - flow_held
-    has_upper, has_lower = np.isfinite(upper), np.isfinite(lower)
+    # Few limits bind. Those that a solution breaks join until it breaks none, which is then the
+    # one of all of them: the objective is strictly convex.
     identity = sp.eye_array(shape[0], format="csr")
-    matrix = sp.vstack(
-        [total, dynamics, identity, -identity, flow[has_upper], -flow[has_lower]], format="csc"
-    )
+    always = sp.vstack([total, dynamics, identity, -identity], format="csr")
     equal = np.concatenate([-held.sum(axis=0), supplied])
-    bound = np.concatenate([equal, high, -low, upper[has_upper], -lower[has_lower]])
-    cones = [
-        clarabel.ZeroConeT(len(equal)),
-        clarabel.NonnegativeConeT(len(bound) - len(equal)),
-    ]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1
     settings.tol_feas = 1e-10
-    solver = clarabel.DefaultSolver(
-        sp.csc_matrix(sp.diags(quadratic)),
-        linear,
-        sp.csc_matrix(matrix),
-        bound,
-        cones,
-        settings,
-    )
-    solution = solver.solve()
-    if str(solution.status) not in ("Solved", "AlmostSolved"):
-        return None
+    start = np.zeros(shape)
+    start[powers] = now
+    there = flow @ start
+    limits = [np.abs(side).ravel() for side in (rows.upper, rows.lower)]
+    near = [_NEAR * np.where(np.isfinite(limit), limit, 0.0) for limit in limits]
+    taken = [there > upper - near[0], there < lower + near[1]]
+    while True:
+        bound = np.concatenate([equal, high, -low, upper[taken[0]], -lower[taken[1]]])
+        cones = [
+            clarabel.ZeroConeT(len(equal)),
+            clarabel.NonnegativeConeT(len(bound) - len(equal)),
+        ]
+        solver = clarabel.DefaultSolver(
+            sp.csc_matrix(sp.diags(quadratic)),
+            linear,
+            sp.csc_matrix(sp.vstack([always, flow[taken[0]], -flow[taken[1]]], format="csc")),
+            bound,
+            cones,
+            settings,
+        )
+        solution = solver.solve()
+        if str(solution.status) not in ("Solved", "AlmostSolved"):
+            return None
+        there = flow @ np.asarray(solution.x)
+        broken = [
+            ~taken[0] & (there > upper + _BROKEN * limits[0]),
+            ~taken[1] & (there < lower - _BROKEN * limits[1]),
+        ]
+        if not (broken[0].any() or broken[1].any()):
+            break
+        taken = [has | also for has, also in zip(taken, broken, strict=True)]
     power = np.clip(np.asarray(solution.x)[powers], 0.0, most)
     return np.asarray(power.reshape(k, n_periods))
 

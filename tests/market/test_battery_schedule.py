@@ -10,6 +10,7 @@ import pytest
 
 from raygrid.arrays import FloatArray
 from raygrid.grid.network import NetworkRows
+from raygrid.market import battery_schedule as module
 from raygrid.market.battery_schedule import (
     Batteries,
     BatterySchedule,
@@ -141,6 +142,17 @@ def test_least_move_by_cvxpy_and_exact_limits(seed: int) -> None:
     change = change - (batteries.discharge_kw - batteries.charge_kw)
     cost = float(np.sum(change**2) + np.sum(result.final.delta_kw**2 / WEIGHT[:, None]))
     np.testing.assert_allclose(cost, oracle(batteries, p_bus, rows, room), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [-1e6, 1e6])
+def test_limits_that_join_late_count_like_those_from_the_start(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = solve(2)[0].batteries
+    monkeypatch.setattr(module, "_NEAR", share)  # none, or all, from the start
+    other = solve(2)[0].batteries
+    np.testing.assert_allclose(other.charge_kw, usual.charge_kw, atol=1e-3)
+    np.testing.assert_allclose(other.discharge_kw, usual.discharge_kw, atol=1e-3)
 
 
 def test_batteries_rest_where_headroom_is_enough() -> None:
