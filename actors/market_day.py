@@ -273,6 +273,7 @@ class MarketDay:
 
         run, first = self.run, self.first_period
         run.tell(run.of_day("trading what was not as forecast", self.day))
+        outlook = stages.outlook(self.day)
         self.delivered = done = deliver(
             run.scenario,
             self.case,
@@ -282,7 +283,11 @@ class MarketDay:
             matched.trades,
             bidders=stages.bidders,
             policy=stages.policy,
+            outlook=outlook,
         )
+        if outlook is not None and run.scenario.stages.update == "intervals":
+            run.stages, learned = stages.learned_from(outlook, self.day)
+            run.tables.write("calibration", self.day, learned)
         sessions = done.sessions
         run.tables.write("trades", self.day, session_table(sessions, run.trades, first))
         run.tables.write("forecasts", self.day, done.forecast_rows(first))

@@ -323,6 +323,18 @@ of stores are positive where they feed in, `p_kw` = pv - curtailed - load + batt
 the balance at tariff is `import_kwh` and `export_kwh`, its cost `grid_cost`, wear `cycle_cost`.
 """
 
+CALIBRATION = pa.schema(
+    [
+        *_schema(["day"]),
+        *_schema(strings=["horizon", "target"]),
+        *_schema(["sun", "outside", "counted"], ["spread"]),
+    ]
+)
+"""What each day did to the intervals of 80 % (`raygrid.learning.adapting`): samples outside of
+them, of so many, and by what their widths are multiplied from then on; by horizon (`day_ahead`,
+`step`), target (`load`, `pv`) and height of the sun, which tells PV apart.
+"""
+
 TABLES = {
     "convergence": CONVERGENCE,
     "schedule": SCHEDULE,
@@ -342,6 +354,7 @@ TABLES = {
     "statements": STATEMENTS,
     "forecasts": FORECASTS,
     "intraday": INTRADAY,
+    "calibration": CALIBRATION,
 }
 """Schema of each table by its file's name without `.parquet`."""
 
@@ -362,11 +375,12 @@ SORT_KEYS = {
     "statements": ("prosumer_id",),
     "forecasts": ("prosumer_id", "period"),
     "intraday": ("prosumer_id", "period"),
+    "calibration": ("day", "horizon", "target", "sun"),
 }
 """Row order of the tables that several writers or days share, so that placement does not show."""
 
 EXTENSIBLE = frozenset(
-    {"schedule", "prosumers", "profiles", "stores", "network", "trades", "batches"}
+    {"schedule", "prosumers", "profiles", "stores", "network", "trades", "batches", "forecasts"}
 )
 """Tables to which devices and stages added later may add columns after those listed here.
 `session` is one of trades and batches where a period has several: one of

@@ -162,7 +162,7 @@ def stored_structs(chain: str, n_batches: int, per_period: int) -> dict[str, Any
 
         def jobs() -> Iterator[Job]:
             for period in range(n_batches):
-                rows = np.flatnonzero(trades.period == period)
+                rows = np.flatnonzero(trades.slot == period)
                 words = [encode_word(32), encode_word(len(rows))]
                 for k in rows.tolist():
                     words += map(

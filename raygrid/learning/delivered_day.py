@@ -36,7 +36,14 @@ from raygrid.scenario.config import Scenario, TablesPopulation
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raygrid.learning.stages import DayOutlook
     from raygrid.market.clearing import ClearingResult
+
+
+Held = dict[tuple[str, str], tuple[FloatArray, FloatArray]]
+"""Bounds (N, T) of intervals by horizon ('day_ahead', 'step') and target ('load', 'pv') [kW]."""
+LEAST_WIDTH_KW = 1e-6
+"""Narrower intervals are of nights, and count for nothing [kW]."""
 
 
 def intraday_market(
@@ -91,6 +98,8 @@ class DeliveredDay:
         Prosumers as the day-ahead market knew them.
     forecast, step : Predictions
         Loads and PV as forecast a day ahead, and when orders were due.
+    held : Held
+        Their intervals, where forecasters are learned.
     bidders : str
         Who acted.
     fallbacks : int
@@ -105,6 +114,7 @@ class DeliveredDay:
     cleared: Population
     forecast: Predictions
     step: Predictions
+    held: Held
     bidders: str
     fallbacks: int
     seconds: float
@@ -205,7 +215,20 @@ class DeliveredDay:
             for what, error in (("load", load.T - self.load_kw), ("pv", pv.T - self.pv_kw)):
                 found[f"{name}_{what}_rmse_kw"] = float(np.sqrt(np.mean(error**2)))
                 found[f"{name}_{what}_bias_kw"] = float(np.mean(error))
+            for what in ("load", "pv"):
+                found[f"{name}_{what}_coverage"] = self._coverage(name, what)
         return found
+
+    def _coverage(self, name: str, what: str) -> float | None:
+        """Share of what was measured within its interval of 80 %; of PV where there may be any."""
+        bounds = self.held.get((name, what))
+        if bounds is None:
+            return None
+        low, high = bounds
+        measured = (self.load_kw if what == "load" else self.pv_kw).T
+        counts = high - low > LEAST_WIDTH_KW
+        within = (measured >= low) & (measured <= high)
+        return float(within[counts].mean()) if counts.any() else None
 
     def forecast_rows(self, first_period: int) -> pa.Table:
         """Rows of `forecasts.parquet`, from a global period on."""
@@ -214,6 +237,10 @@ class DeliveredDay:
         for prefix, ahead in (("", self.forecast), ("step_", self.step)):
             load, pv = ahead.of(ids, "forecast")
             columns |= {f"{prefix}load_kw": load.ravel(), f"{prefix}pv_kw": pv.ravel()}
+        for (name, what), bounds in self.held.items():
+            prefix = "step_" if name == "step" else ""
+            for side, values in zip(("low", "high"), bounds, strict=True):
+                columns[f"{prefix}{what}_{side}_kw"] = values.ravel()
         columns["fixed_load_kw"] = self.cleared.fixed_load_kw.ravel()
         columns["demand_limit_kw"] = self.cleared.demand_limit_kw.ravel()
         return _table("forecasts", columns)
@@ -253,12 +280,14 @@ def deliver(
     *,
     bidders: str,
     policy: Policy | None = None,
+    outlook: DayOutlook | None = None,
 ) -> DeliveredDay:
     """Run the intraday market of a cleared day on what is measured.
 
     Elastic demand is what it was planned to be, as far as what is measured allows; what prosumers
-    generate is taken as PV. Orders are placed on the period before, those of the first period on
-    the forecast of the day before; on what is measured where the market was cleared on that.
+    generate is taken as PV. Orders are placed on learned forecasts of each period where there are
+    some, else on the period before, those of the first period on the forecast of the day before;
+    on what is measured where the market was cleared on that.
 
     Parameters
     ----------
@@ -276,6 +305,8 @@ def deliver(
         'plan', 'rule' or 'policy'.
     policy : Policy, optional
         Learned bidders, for 'policy'.
+    outlook : DayOutlook, optional
+        What learned forecasters say of the day.
     """
     started = perf_counter()
     known, people = cleared.population, measured.population
@@ -291,6 +322,21 @@ def deliver(
         now if is_perfect else np.column_stack([ahead[:, :1], now[:, :-1]])
         for ahead, now in ((forecast.load_kw, load), (forecast.pv_kw, pv))
     ]
+    held: Held = {}
+    if outlook is not None:
+        share = getattr(scenario.population, "flexible_share", 0.0)
+        for name, found in (("day_ahead", outlook.ahead), ("step", outlook.step)):
+            if found is None:
+                continue
+            mine = found.at(known.prosumer_id)
+            for k, what in enumerate(("load", "pv")):
+                held[name, what] = mine.low_kw[..., k], mine.high_kw[..., k]
+            fixed, flexible = 1.0 - share, dispatch.demand_kw
+            low, high = held[name, "load"]
+            # Of a load without a price, what is fixed; elastic demand is known as planned.
+            held[name, "load"] = fixed * low + flexible, fixed * high + flexible
+            if name == "step":
+                before = [fixed * mine.expected_kw[..., 0] + flexible, mine.expected_kw[..., 1]]
     step = Predictions(known.prosumer_id, *before)
     none = np.zeros_like(demand)
     as_measured = replace(people, fixed_load_kw=load, demand_min_kw=none, demand_limit_kw=none)
@@ -305,8 +351,9 @@ def deliver(
     day = run_intraday(market, acts, plan)
     fallbacks = acts.fallbacks if bidders == "policy" and isinstance(acts, Bidder) else 0
     return DeliveredDay(
-        plan, day, market, known, forecast, step, bidders, fallbacks, perf_counter() - started
-    )
+        plan, day, market, known, forecast, step, held, bidders, fallbacks,
+        perf_counter() - started,
+    )  # fmt: skip
 
 
 def _keys(ids: IntArray, n_periods: int, first_period: int) -> dict[str, Any]:

@@ -8,18 +8,40 @@ from typing import TYPE_CHECKING
 
 from raygrid.errors import InputError
 from raygrid.files import data_path, data_root
+from raygrid.learning.adapting import adjusted, adjustment_rows
+from raygrid.learning.dataset import PERIOD_HOURS
 from raygrid.learning.forecast_community import forecast_community
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, Naive
 from raygrid.learning.inference import Forecaster, load_forecaster
 from raygrid.learning.policy import Policy, load_policy
+from raygrid.learning.recent import Interval, RecentDays, intervals, recent_days, serves
 from raygrid.scenario.config import Scenario
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from raygrid.scenario.build import CaseDraft
     from raygrid.scenario.case import Case
 
-FORECASTER, POLICY = "forecaster-day", "bidders"
+FORECASTER, STEP_FORECASTER, POLICY = "forecaster-day", "forecaster-step", "bidders"
 """Folders of shipped weights, beside a scenario in its folder `weights`."""
+
+
+@dataclass(frozen=True)
+class DayOutlook:
+    """What learned forecasters say of a day, beside what its hosts clear on.
+
+    Attributes
+    ----------
+    recent : RecentDays
+        The day and those before it, as measured.
+    ahead, step : Interval or None
+        Forecasts of the midnight before, and of each period when its orders are due.
+    """
+
+    recent: RecentDays
+    ahead: Interval | None
+    step: Interval | None
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,8 @@ class DayStages:
         Folder that its data paths are relative to.
     by : Forecaster or Naive
         Who forecasts the day ahead.
+    step : Forecaster or None
+        Who forecasts a period when its orders are due; without it the period before stands in.
     bidders : str
         'none', 'plan', 'rule' or 'policy': who acts in the intraday auction.
     policy : Policy or None
@@ -45,6 +69,7 @@ class DayStages:
     scenario: Scenario
     base_dir: Path
     by: Forecaster | Naive
+    step: Forecaster | None
     bidders: str
     policy: Policy | None
     notes: tuple[str, ...] = field(default=())
@@ -69,14 +94,11 @@ class DayStages:
         """
         stages, notes = scenario.stages, []
         by: Forecaster | Naive
+        step = None
         if stages.forecast == "learned":
-            found = _forecaster(scenario, base_dir)
-            if found is None:
-                notes.append(
-                    f"no weights {WEIGHTS_FOLDER}/{FORECASTER} for this scenario: the day before "
-                    "is its forecast"
-                )
+            found, step, missing = _forecasters(scenario, base_dir, n_prosumers)
             by = found or Naive.PERSISTENCE
+            notes += missing
         else:
             by = Naive(stages.forecast)
         bidders, policy = stages.intraday, None
@@ -84,11 +106,11 @@ class DayStages:
             policy = _policy(scenario, base_dir, n_prosumers)
             if policy is None:
                 notes.append(
-                    f"no weights {WEIGHTS_FOLDER}/{POLICY} that fit this scenario: bidders follow "
-                    "the day-ahead plan"
+                    f"no weights {WEIGHTS_FOLDER}/{POLICY} that fit this scenario: bidders keep to "
+                    "the day-ahead plan and lend their batteries (the stated rule)"
                 )
-                bidders = "plan"
-        return cls(scenario, base_dir, by, bidders, policy, tuple(notes))
+                bidders = "rule"
+        return cls(scenario, base_dir, by, step, bidders, policy, tuple(notes))
 
     @property
     def has_intraday(self) -> bool:
@@ -99,6 +121,40 @@ class DayStages:
     def forecast(self) -> str:
         """What the day ahead is forecast by."""
         return "learned" if isinstance(self.by, Forecaster) else str(self.by)
+
+    def outlook(self, day: int) -> DayOutlook | None:
+        """What learned forecasters say of a day in quarter hours; None without them.
+
+        Parameters
+        ----------
+        day : int
+            Which of the days in a row, from 0.
+        """
+        ahead = self.by if isinstance(self.by, Forecaster) else None
+        if self.scenario.horizon.dt != PERIOD_HOURS or (ahead is None and self.step is None):
+            return None
+        recent = recent_days(self.scenario, self.base_dir, day)
+        made = [None if by is None else intervals(by, recent) for by in (ahead, self.step)]
+        return DayOutlook(recent, made[0], made[1])
+
+    def learned_from(self, outlook: DayOutlook, day: int) -> tuple[DayStages, pa.Table]:
+        """The stages after a day was measured, and rows of `calibration.parquet`.
+
+        Parameters
+        ----------
+        outlook : DayOutlook
+            Of that day.
+        day : int
+            Which of the days in a row, from 0.
+        """
+        by, step, made = self.by, self.step, []
+        if isinstance(by, Forecaster) and outlook.ahead is not None:
+            by, ahead_made = adjusted(by, outlook.recent, outlook.ahead)
+            made.append(("day_ahead", ahead_made))
+        if step is not None and outlook.step is not None:
+            step, step_made = adjusted(step, outlook.recent, outlook.step)
+            made.append(("step", step_made))
+        return replace(self, by=by, step=step), adjustment_rows(day, made)
 
     def forecast_draft(self, draft: CaseDraft, measured: Case, day: int) -> CaseDraft:
         """The draft of a day as it is forecast, in the measured day's network.
@@ -136,12 +192,36 @@ def _shipped(scenario: Scenario, base_dir: Path, name: str) -> Path | None:
     return None
 
 
-def _forecaster(scenario: Scenario, base_dir: Path) -> Forecaster | None:
-    given = scenario.stages.forecaster
-    if given is not None:
-        return load_forecaster(data_path(given, base_dir))
-    found = _shipped(scenario, base_dir, FORECASTER)
-    return None if found is None else load_forecaster(found)
+def _forecasters(
+    scenario: Scenario, base_dir: Path, n_prosumers: int
+) -> tuple[Forecaster | None, Forecaster | None, list[str]]:
+    """Forecasters of the day ahead and of a period; shipped ones where they fit, and why not."""
+    stages, quarters = scenario.stages, scenario.horizon.dt == PERIOD_HOURS
+    recent: RecentDays | None = None
+    found: list[Forecaster | None] = []
+    notes = []
+    for given, name, instead in (
+        (stages.forecaster, FORECASTER, "the day before is its forecast"),
+        (stages.step_forecaster, STEP_FORECASTER, "orders go by the period before"),
+    ):
+        folder = None if given is None else data_path(given, base_dir)
+        folder = folder or _shipped(scenario, base_dir, name)
+        by = None if folder is None else load_forecaster(folder)
+        why = "" if by is not None else f"no weights {WEIGHTS_FOLDER}/{name} for this scenario"
+        if by is not None and quarters:
+            recent = recent or recent_days(scenario, base_dir)
+            why = serves(by, recent)
+            by = by.of(recent.data)
+        elif by is not None and name == STEP_FORECASTER:
+            why = "its weights are for quarter hours"
+        elif by is not None and not by.fits_anybody and len(by.prosumer_id) < n_prosumers:
+            why = f"its weights know {len(by.prosumer_id)} prosumers, not these {n_prosumers}"
+        if why and given is not None:
+            raise InputError(why, f"weights {folder}", "train weights for this scenario")
+        if why:
+            notes.append(f"{why}: {instead}")
+        found.append(None if why else by)
+    return found[0], found[1], notes
 
 
 def _policy(scenario: Scenario, base_dir: Path, n_prosumers: int) -> Policy | None:

@@ -155,7 +155,9 @@ def total_forecast(days: Sequence[DaySummary]) -> Mapping[str, Any] | None:
     def together(name: str, value: Any) -> Any:
         if isinstance(value, str):
             return value
-        values = [float(one[name]) for one in known]
+        values = [one[name] for one in known]
+        if None in values:
+            return None
         if "_rmse_" in name:
             return math.sqrt(sum(one**2 for one in values) / len(values))
         return sum(values) / len(values)

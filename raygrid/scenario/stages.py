@@ -22,15 +22,26 @@ class Stages(Section):
         description="folder of the weights of `learned`; left out: those beside the scenario, "
         "and `persistence` where there are none",
     )
+    step_forecaster: DataPath | None = Field(
+        None,
+        description="folder of the weights that forecast a period when its orders are due, with "
+        "`learned`; left out: those beside the scenario, else the period before is the forecast",
+    )
     intraday: Literal["none", "plan", "rule", "policy"] = Field(
         "none",
         description="who bids in the intraday auction: nobody, so that there is none; followers "
-        "of the day-ahead plan; the rule by surplus and tariff; learned policies",
+        "of the day-ahead plan; the stated rule, which also lends batteries to the community; "
+        "learned policies",
     )
     policy: DataPath | None = Field(
         None,
         description="folder of the policies of `policy`; left out: those beside the scenario, "
-        "and `plan` where there are none",
+        "and `rule` where there are none",
+    )
+    update: Literal["none", "intervals"] = Field(
+        "intervals",
+        description="what learns from a day's meters before the next one is forecast: nothing, or "
+        "the intervals of learned forecasts, by how much of the day fell out of them",
     )
 
     @model_validator(mode="after")

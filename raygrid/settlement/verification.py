@@ -266,7 +266,7 @@ class Verification:
     @property
     def sessions(self) -> int:
         """Number of sessions S."""
-        return self.traded_wh.shape[1] // max(self.accepted.reading_wh.shape[1], 1)
+        return int(self.traded_wh.shape[1] // max(self.accepted.reading_wh.shape[1], 1))
 
     @cached_property
     def slot_reading_wh(self) -> IntArray:
@@ -281,7 +281,7 @@ class Verification:
     @cached_property
     def net_wh(self) -> IntArray:
         """(M, T) net energy traded in all sessions, sold positive [Wh]."""
-        return self._by_period(self.traded_wh).sum(axis=-1)
+        return np.asarray(self._by_period(self.traded_wh).sum(axis=-1))
 
     @property
     def deviation_wh(self) -> IntArray:
@@ -296,7 +296,7 @@ class Verification:
         sold, bought = np.maximum(self.traded_wh, 0), np.maximum(-self.traded_wh, 0)
         readings, valid = self.slot_reading_wh, self.slot_valid
         faults = meter_faults(sold, bought, readings, valid, self.tolerance)
-        return self._by_period(faults).max(axis=-1)
+        return np.asarray(self._by_period(faults).max(axis=-1))
 
     def _by_period(self, values: IntArray) -> IntArray:
         return values.reshape(*self.accepted.reading_wh.shape, -1)

@@ -77,7 +77,7 @@ def test_money_of_both_sessions_sums_to_zero(forecast):
 def test_a_forecast_without_error_leaves_nothing_to_trade(perfect):
     _, dispatch, done = perfect
     found = done.forecast_summary("perfect")
-    assert all(value == 0.0 for name, value in found.items() if name != "rule")
+    assert all(not value for name, value in found.items() if name != "rule")
     np.testing.assert_allclose(
         done.intraday.injection_kw.T.sum(axis=1), dispatch.p_kw.sum(axis=1), rtol=0.02, atol=0.2
     )
@@ -136,9 +136,10 @@ def stages_of(*settings):
 
 def test_what_is_missing_falls_back_and_says_so():
     found = stages_of("stages.intraday=policy", "stages.forecast=learned")
-    assert (found.forecast, found.bidders, found.policy) == ("persistence", "plan", None)
-    assert len(found.notes) == 2
-    assert "follow the day-ahead plan" in found.notes[1]
+    assert (found.forecast, found.bidders, found.policy) == ("persistence", "rule", None)
+    assert found.step is None
+    assert len(found.notes) == 3
+    assert "keep to the day-ahead plan" in found.notes[2]
 
 
 @pytest.mark.parametrize("key", ["policy", "forecaster"])

@@ -1,0 +1,132 @@
+"""Intervals that learn from the days of a run: wider where a day fell out of them too often.
+
+After each day, the share of what was measured outside of an interval of 80 % moves the interval's
+width by ``exp(rate (share - 0.2))``, of loads, and of PV apart for each height of the sun, as in
+`raygrid.learning.calibration.calibrate`. In the long run a fifth is outside, whatever the forecasts
+are (I. Gibbs, E. Candes, "Adaptive conformal inference under distribution shift", NeurIPS 2021;
+here the width moves rather than the level). Expected values, which markets go by, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raygrid.arrays import FloatArray, IntArray
+from raygrid.learning.inference import SUN_SHARES, Forecaster
+from raygrid.learning.network import HIGH, LEVELS, LOW, TARGETS
+from raygrid.learning.recent import Interval, RecentDays
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RATE = 0.5
+"""A day that falls out of its intervals altogether widens them by a half."""
+OUTSIDE = 1.0 - (LEVELS[HIGH] - LEVELS[LOW])
+"""Share that may be outside of an interval."""
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What a day did to the intervals of one horizon; targets load and PV, heights of the sun.
+
+    Attributes
+    ----------
+    outside, counted : (2, 5) int64
+        Samples outside of their interval, and all that count.
+    spread : (2, 5) float64
+        Factor of the intervals' widths from now on.
+    """
+
+    outside: IntArray
+    counted: IntArray
+    spread: FloatArray
+
+
+def adjusted(by: Forecaster, recent: RecentDays, found: Interval) -> tuple[Forecaster, Adjustment]:
+    """Move a forecaster's intervals by how a day went.
+
+    Parameters
+    ----------
+    by : Forecaster
+        Who made these forecasts.
+    recent : RecentDays
+        With what happened.
+    found : Interval
+        `raygrid.learning.recent.intervals` of that day.
+    """
+    data, steps = recent.data, recent.steps
+    rating = np.maximum(by.scaling.pv_rating_kw, 1e-9)[:, None]
+    envelope = by.series(data).envelope_kw[:, steps]
+    sun = np.searchsorted(SUN_SHARES, envelope / rating, side="right")
+    heights = len(SUN_SHARES) + 1
+    outside, counted = np.zeros((2, 2, heights), dtype=np.int64)
+    spread = np.array(by.spread, dtype=np.float64)
+    for k, measured in enumerate((data.load_kw[:, steps], data.pv_kw[:, steps])):
+        low, high = found.low_kw[..., k], found.high_kw[..., k]
+        counts = high - low > 1e-6 * by.scaling.load_std_kw[:, None]
+        missed = counts & ((measured < low) | (measured > high))
+        is_pv = TARGETS[k] == "pv"
+        for height in range(heights):
+            some = counts & (sun == height) if is_pv else counts
+            counted[k, height] = some.sum()
+            outside[k, height] = (missed & some).sum()
+    share = outside / np.maximum(counted, 1)
+    moved = np.where(counted > 0, np.exp(RATE * (share - OUTSIDE)), 1.0)
+    spread[:2] *= moved
+    changed = replace(by, spread=spread.astype(by.spread.dtype))
+    return changed, Adjustment(outside, counted, spread[:2])
+
+
+def adjustment_rows(day: int, made: Sequence[tuple[str, Adjustment]]) -> pa.Table:
+    """Rows of `calibration.parquet`.
+
+    Parameters
+    ----------
+    day : int
+        Which of the days in a row.
+    made : sequence of (str, Adjustment)
+        By horizon, 'day_ahead' and 'step'.
+    """
+    import pyarrow as pa
+
+    from raygrid.schemas import conform
+
+    targets, heights = TARGETS[:2], len(SUN_SHARES) + 1
+    keys = [(h, t, s) for h, _ in made for t in targets for s in range(heights)]
+    columns = {
+        "day": np.full(len(keys), day),
+        "horizon": pa.array([key[0] for key in keys], pa.string()),
+        "target": pa.array([key[1] for key in keys], pa.string()),
+        "sun": np.array([key[2] for key in keys], dtype=np.int64),
+    }
+    for name in ("outside", "counted", "spread"):
+        columns[name] = np.concatenate([getattr(a, name).ravel() for _, a in made])
+    return conform("calibration", pa.table(columns))
+
+
+def continued(by: Forecaster, horizon: str, rows: pa.Table) -> Forecaster:
+    """A forecaster with the intervals that earlier days of a run left.
+
+    Parameters
+    ----------
+    by : Forecaster
+        As its weights have it.
+    horizon : str
+        'day_ahead' or 'step'.
+    rows : pyarrow.Table
+        Rows of `calibration.parquet`, days in their order.
+    """
+    import pyarrow.compute as pc
+
+    its = rows.filter(pc.equal(rows["horizon"], horizon))
+    if not its.num_rows:
+        return by
+    last = its.filter(pc.equal(its["day"], pc.max(its["day"])))
+    spread = np.array(by.spread)
+    for row in last.to_pylist():
+        spread[TARGETS.index(row["target"]), row["sun"]] = row["spread"]
+    return replace(by, spread=spread)
