@@ -275,7 +275,7 @@ class MarketDay:
         run.tell(run.of_day("trading what was not as forecast", self.day))
         outlook = stages.outlook(self.day)
         self.delivered = done = deliver(
-            run.scenario,
+            stages.scenario,
             self.case,
             self.measured,
             self.result,

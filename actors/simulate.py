@@ -310,7 +310,7 @@ class _Course:
         self.end_last_day()
         self._run.tell(f"day {day}; the last one is {self._run.scenario.horizon.days - 1}")
         try:
-            network = market.case.network
+            network = (self._measured or market.case).network
             draft = draft_another_day(self._draft, network, base_dir=self._base_dir, day=day)
             market.begin_day(*self._taken_up(draft, day))
         except InputError as error:

@@ -284,7 +284,9 @@ FORECASTS = pa.schema(
 )
 """What loads and PV were forecast to be: a day ahead, with the fixed load and the limit of elastic
 demand that the day-ahead market was cleared on, and when the orders of the period were due. Elastic
-demand is in `load_kw` as that market planned it.
+demand is in `load_kw` as that market planned it. Learned forecasts of quarter hours add their
+intervals of 80 %: `fixed_load_low_kw`, `fixed_load_high_kw`, `pv_low_kw`, `pv_high_kw`, and with
+`step_` before them those of the period.
 """
 
 INTRADAY = pa.schema(

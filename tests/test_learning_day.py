@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raygrid.market.sessions import SESSIONS
+from raygrid.results.reader import RunReader
+from raygrid.results.run_data import load_run
 from raygrid.settlement.stored import audit_stored
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,3 +88,15 @@ def test_meters_show_what_was_delivered_over_all_sessions(run):
     np.testing.assert_allclose(traded, 1e3 * rows["p_kw"].to_numpy(), atol=2.5)
     net = readings["traded_wh"].to_numpy().reshape(AGENTS + 1, -1).sum(axis=0)
     np.testing.assert_array_equal(net, 0)
+
+
+def test_the_report_shows_the_stages(run):
+    data = load_run(RunReader(run))
+    rows, trades = table(run, "intraday"), table(run, "trades")
+    assert data.learning is not None
+    assert data.learning.load_kw["measured"].sum() == pytest.approx(pc.sum(rows["load_kw"]).as_py())
+    wh = pc.sum(trades.filter(pc.equal(trades["session"], "intraday"))["energy_wh"]).as_py()
+    assert data.learning.traded_kwh["intraday"].sum() == pytest.approx(wh / 1e3)
+    page = (run / "report.html").read_text()
+    assert "Sessions of the day" in page
+    assert "Forecast and measured" in page

@@ -99,7 +99,10 @@ class DeliveredDay:
     forecast, step : Predictions
         Loads and PV as forecast a day ahead, and when orders were due.
     held : Held
-        Their intervals, where forecasters are learned.
+        Their intervals, where forecasters are learned; of the fixed load, for the elastic response
+        of a load is not forecast.
+    fixed_load_kw : (N, T) float64
+        Measured load without elastic demand [kW].
     bidders : str
         Who acted.
     fallbacks : int
@@ -115,6 +118,7 @@ class DeliveredDay:
     forecast: Predictions
     step: Predictions
     held: Held
+    fixed_load_kw: FloatArray
     bidders: str
     fallbacks: int
     seconds: float
@@ -225,7 +229,7 @@ class DeliveredDay:
         if bounds is None:
             return None
         low, high = bounds
-        measured = (self.load_kw if what == "load" else self.pv_kw).T
+        measured = self.fixed_load_kw if what == "load" else self.pv_kw.T
         counts = high - low > LEAST_WIDTH_KW
         within = (measured >= low) & (measured <= high)
         return float(within[counts].mean()) if counts.any() else None
@@ -238,9 +242,10 @@ class DeliveredDay:
             load, pv = ahead.of(ids, "forecast")
             columns |= {f"{prefix}load_kw": load.ravel(), f"{prefix}pv_kw": pv.ravel()}
         for (name, what), bounds in self.held.items():
-            prefix = "step_" if name == "step" else ""
+            before = "step_" if name == "step" else ""
+            named = before + ("fixed_load" if what == "load" else what)
             for side, values in zip(("low", "high"), bounds, strict=True):
-                columns[f"{prefix}{what}_{side}_kw"] = values.ravel()
+                columns[f"{named}_{side}_kw"] = values.ravel()
         columns["fixed_load_kw"] = self.cleared.fixed_load_kw.ravel()
         columns["demand_limit_kw"] = self.cleared.demand_limit_kw.ravel()
         return _table("forecasts", columns)
@@ -333,14 +338,14 @@ def deliver(
                 held[name, what] = mine.low_kw[..., k], mine.high_kw[..., k]
             fixed, flexible = 1.0 - share, dispatch.demand_kw
             low, high = held[name, "load"]
-            # Of a load without a price, what is fixed; elastic demand is known as planned.
-            held[name, "load"] = fixed * low + flexible, fixed * high + flexible
+            held[name, "load"] = fixed * low, fixed * high
             if name == "step":
+                # What is fixed of a load without a price; elastic demand is known as planned.
                 before = [fixed * mine.expected_kw[..., 0] + flexible, mine.expected_kw[..., 1]]
     step = Predictions(known.prosumer_id, *before)
     none = np.zeros_like(demand)
     as_measured = replace(people, fixed_load_kw=load, demand_min_kw=none, demand_limit_kw=none)
-    case = replace(measured, community=GivenCommunity(as_measured))
+    case = replace(measured, network=cleared.network, community=GivenCommunity(as_measured))
     market = intraday_market(scenario, case, step)
     plan = plan_of(cleared, result, dispatch, between_peers(matched, 0), 0, result.seconds)
     acts: Acts
@@ -351,7 +356,7 @@ def deliver(
     day = run_intraday(market, acts, plan)
     fallbacks = acts.fallbacks if bidders == "policy" and isinstance(acts, Bidder) else 0
     return DeliveredDay(
-        plan, day, market, known, forecast, step, held, bidders, fallbacks,
+        plan, day, market, known, forecast, step, held, people.fixed_load_kw, bidders, fallbacks,
         perf_counter() - started,
     )  # fmt: skip
 

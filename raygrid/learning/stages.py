@@ -20,6 +20,7 @@ from raygrid.scenario.config import Scenario
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raygrid.grid.network import Network
     from raygrid.scenario.build import CaseDraft
     from raygrid.scenario.case import Case
 
@@ -51,7 +52,7 @@ class DayStages:
     Attributes
     ----------
     scenario : Scenario
-        With its section `stages`.
+        With its section `stages`, and the voltage band within the reserve.
     base_dir : Path
         Folder that its data paths are relative to.
     by : Forecaster or Naive
@@ -110,7 +111,13 @@ class DayStages:
                     "the day-ahead plan and lend their batteries (the stated rule)"
                 )
                 bidders = "rule"
-        return cls(scenario, base_dir, by, step, bidders, policy, tuple(notes))
+        free = stages.reserve
+        if free.line_share or free.voltage_pu:
+            notes.append(
+                f"markets keep {100 * free.line_share:g} % of each line's limit and "
+                f"{free.voltage_pu:g} p.u. of voltage free; the AC check uses the whole limits"
+            )
+        return cls(within_reserve(scenario), base_dir, by, step, bidders, policy, tuple(notes))
 
     @property
     def has_intraday(self) -> bool:
@@ -121,6 +128,11 @@ class DayStages:
     def forecast(self) -> str:
         """What the day ahead is forecast by."""
         return "learned" if isinstance(self.by, Forecaster) else str(self.by)
+
+    def within(self, network: Network) -> Network:
+        """A network whose lines keep the reserve free."""
+        share = self.scenario.stages.reserve.line_share
+        return replace(network, limit_kw=network.limit_kw * (1.0 - share)) if share else network
 
     def outlook(self, day: int) -> DayOutlook | None:
         """What learned forecasters say of a day in quarter hours; None without them.
@@ -178,11 +190,21 @@ class DayStages:
         )
         return replace(
             draft,
-            network=measured.network,
+            scenario=self.scenario,
+            network=self.within(measured.network),
             community=community,
             other_days=(),
             limits_known=True,
         )
+
+
+def within_reserve(scenario: Scenario) -> Scenario:
+    """The scenario as its markets take it: with the voltage band that the reserve leaves."""
+    free, voltage = scenario.stages.reserve.voltage_pu, scenario.voltage
+    if voltage is None or not free:
+        return scenario
+    narrow = {"v_min_pu": voltage.v_min_pu + free, "v_max_pu": voltage.v_max_pu - free}
+    return scenario.model_copy(update={"voltage": voltage.model_copy(update=narrow)})
 
 
 def _shipped(scenario: Scenario, base_dir: Path, name: str) -> Path | None:

@@ -7,6 +7,7 @@ import numpy as np
 from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
 from raygrid.results.figure import HEAVY, LOAD_LEGEND, RECONSTRUCTED, Figure, percent, use_colour
+from raygrid.results.learning_figures import learning_figures
 from raygrid.results.maps import grid_map, trade_map
 from raygrid.results.run_data import Lines, RunData, Storage
 from raygrid.results.settlement_figures import settlement_figures
@@ -47,6 +48,7 @@ def figures(data: RunData, other: RunData | None = None) -> list[Figure]:
         grid_map(data),
         storage(data),
         trade_map(data),
+        *learning_figures(data),
         *settlement_figures(data),
         convergence(data),
         welfare(data),

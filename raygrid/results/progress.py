@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Self, TextIO
 
 from raygrid.market.clearing import IterationRecord
+from raygrid.results.stage_lines import stage_lines
 from raygrid.results.summary import SettlementSummary, Summary
 
 _INTERVAL_S = 0.1
@@ -120,6 +121,8 @@ def summary_text(
             rows.append(("welfare", f"{c.welfare:.6g} {currency}{gap}"))
         if c.energy_traded_kwh is not None:
             traded = f"{c.energy_traded_kwh:.6g} kWh"
+            if summary.intraday is not None:
+                trades = summary.intraday["day_ahead_trades"]
             rows.append(("traded", traded + ("" if trades is None else f" in {trades:,} trades")))
         elif math.isfinite(c.welfare):
             rows.append(("traded", "no trades were matched, see the note"))
@@ -132,6 +135,7 @@ def summary_text(
             rows.append(("fullest line", fullest))
     if mean_price_per_kwh is not None:
         rows.append(("mean price", f"{mean_price_per_kwh:.4g} {currency}/kWh"))
+    rows += stage_lines(summary.forecast, summary.intraday, summary.powerflow, currency)
     if summary.settlement is not None:
         rows.append(("settled", _settlement(summary.settlement)))
     s = summary.seconds

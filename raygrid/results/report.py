@@ -11,6 +11,7 @@ from raygrid.errors import InputError
 from raygrid.results.figure import RECONSTRUCTED, percent
 from raygrid.results.figures import figures
 from raygrid.results.files import REPORT, write_atomically
+from raygrid.results.learning_figures import learning_tables
 from raygrid.results.page import Tile, render_page
 from raygrid.results.reader import RunReader
 from raygrid.results.run_data import RunData, load_run
@@ -82,7 +83,8 @@ def render_report(data: RunData, other: RunData | None = None) -> str:
 def _tables(data: RunData) -> list[ReportTable]:
     """All tables that the run has, in reading order."""
     tables = (
-        _day_table(data), _money_table(data), *settlement_tables(data), _line_table(data),
+        _day_table(data), *learning_tables(data), _money_table(data), *settlement_tables(data),
+        _line_table(data),
         _period_table(data),
     )  # fmt: skip
     return [table for table in tables if table is not None]

@@ -13,6 +13,7 @@ import pyarrow as pa
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.prosumer.population import GRID_ID
 from raygrid.results.layout import bus_positions
+from raygrid.results.learning_data import LearningData, load_learning
 from raygrid.results.reader import RunReader
 from raygrid.results.settlement_data import Accounts, Activity, load_accounts, load_activity
 from raygrid.results.summary import line_utilisation
@@ -106,6 +107,7 @@ class RunData:
     pairs: Pairs | None
     activity: Activity | None
     accounts: Accounts
+    learning: LearningData | None = None
 
     @property
     def edges_h(self) -> FloatArray:
@@ -168,6 +170,7 @@ def load_run(run: RunReader) -> RunData:
         pairs=_pairs(run),
         activity=load_activity(run, period),
         accounts=load_accounts(run),
+        learning=load_learning(run, period),
     )
 
 

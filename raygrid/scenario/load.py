@@ -406,6 +406,7 @@ PATH_KEYS = frozenset({"lines", "buses", "path", "prosumers", "profiles", "store
     "pv_shapes",
     "weather",
     "forecaster",
+    "step_forecaster",
     "policy",
 }
 

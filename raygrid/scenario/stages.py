@@ -6,7 +6,20 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from raygrid.scenario.fields import DataPath, Section
+from raygrid.scenario.fields import DataPath, NonNegative, Section, Share
+
+
+class Reserve(Section):
+    """How much narrower than they are the market of a day takes its limits.
+
+    Its rows are linear: they know neither losses nor what reactive power adds to a line's current.
+    The AC load flow of what was measured is held against the limits themselves.
+    """
+
+    line_share: Share = Field(0.0, description="share of each line's limit that stays free")
+    voltage_pu: NonNegative = Field(
+        0.0, description="free at either end of the scenario's voltage band [p.u.]"
+    )
 
 
 class Stages(Section):
@@ -37,6 +50,10 @@ class Stages(Section):
         None,
         description="folder of the policies of `policy`; left out: those beside the scenario, "
         "and `rule` where there are none",
+    )
+    reserve: Reserve = Field(
+        default_factory=Reserve,
+        description="narrower limits, day ahead and intraday, where there is an intraday stage",
     )
     update: Literal["none", "intervals"] = Field(
         "intervals",
