@@ -36,9 +36,9 @@ class Settings(SuiteSettings):
     scenario: str = "ai_tem"
     settings: tuple[str, ...] = ()
     hidden: tuple[PositiveInt, ...] = (64, 32)
-    trainings: tuple[PositiveInt, ...] = (1, 2)
-    episodes: PositiveInt = 96
-    warm_up_episodes: PositiveInt = 32
+    trainings: tuple[PositiveInt, ...] = (1,)
+    episodes: PositiveInt = 160
+    warm_up_episodes: PositiveInt = 16
     periods: PositiveInt = 192
 
 

@@ -42,6 +42,7 @@ class Bidders(Section):
         0.95, description="of the next period's value"
     )
     learning_rate: Positive = Field(1e-3, description="of Adam")
+    epsilon_start: Share = Field(1.0, description="share of random actions at first")
     epsilon_end: Share = Field(0.05, description="share of random actions at last")
     exploration: Share = Field(0.5, description="share of the episodes until then")
     target_every: Count = Field(250, description="updates between copies to the target networks")

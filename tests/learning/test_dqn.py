@@ -290,6 +290,12 @@ def test_one_network_serves_any_number_of_prosumers(tmp_path: Path) -> None:
     bidder = Bidder(market, load_policy(tmp_path, 5))
     assert bidder.act().shape == (1, 5)
     assert bidder.fallbacks == 0
+    # Others are scaled by what is forecast of them, its own as in training.
+    np.testing.assert_array_equal(
+        bidder.observer.scales.load_kw, market.feed.predicted_load_kw.max(axis=0)
+    )
+    own = Bidder(small_days().market, load_policy(tmp_path, 6))
+    np.testing.assert_array_equal(own.observer.scales.load_kw, trainer.scales.load_kw)
 
 
 def test_the_stated_action_stands_below_the_margin() -> None:

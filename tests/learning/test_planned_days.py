@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
+from raygrid.learning.bidders_market import plans_name
 from raygrid.learning.market_days import learning_scenario
 from raygrid.learning.planned_days import PlannedDays, plan_days
 from raygrid.learning.policy import Bidder
 from raygrid.market.rule import sharing_action
+from raygrid.scenario.load import load_scenario
 
 SETTINGS = (
     "history.train_days=2", "history.validation_days=1", "history.test_days=1",
@@ -51,3 +53,17 @@ def test_days_are_planned_in_a_row_and_the_market_follows_them(tmp_path: Path) -
     (tmp_path / "plans.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="missing or damaged"):
         PlannedDays.load(tmp_path / "plans.npz")
+
+
+def test_plans_are_named_by_what_they_are_of() -> None:
+    """Scenario and forecasts, but not what bidders learn by."""
+
+    def name(*settings: str, forecasts: tuple[str, ...] = ("a", "b")) -> str:
+        return plans_name(*load_scenario("ai_tem", settings=settings), forecasts)
+
+    same = name()
+    assert name("intraday.reward={violation: 3.0}", "intraday.bidders={hidden: 8}") == same
+    others = {
+        name("history.test_days=3"), name("intraday.zones=4"), name(forecasts=("a", "c")), same,
+    }  # fmt: skip
+    assert len(others) == 4
