@@ -350,9 +350,10 @@ def interrupted_run(run: Path) -> tuple[Path, PastRounds]:
     Raises
     ------
     InputError
-        It has come to its end, or its checkpoint is none.
+        It has come to its end, is of several days, or its checkpoint is none.
     """
     from raygrid.results.reader import RunReader
+    from raygrid.scenario.load import load_scenario
 
     reader = RunReader(run, allow_unfinished=True)
     if reader.status.finished:
@@ -360,6 +361,13 @@ def interrupted_run(run: Path) -> tuple[Path, PastRounds]:
             "the run has come to its end",
             str(reader.path),
             "nothing is left to resume; 'raygrid settle' repeats its settlement",
+        )
+    days = load_scenario(reader.path / SCENARIO)[0].horizon.days
+    if days > 1:
+        raise InputError(
+            f"it is of {days} days in a row, and only runs of one day keep a checkpoint",
+            str(reader.path),
+            "simulate its scenario.resolved.yaml again",
         )
     rounds = read_checkpoint(reader.path / CHECKPOINT, scenario_digest(reader.path))
     return reader.path / SCENARIO, rounds
