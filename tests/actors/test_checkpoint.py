@@ -101,6 +101,6 @@ def test_a_run_of_several_days_says_that_it_has_none(tmp_path: Path) -> None:
     scenario, base_dir = load_scenario("tiny", days=3)
     writer = RunWriter(tmp_path, "tiny", RunInfo("raygrid simulate tiny", 1.0, 1, True, "EUR"))
     writer.write_scenario(dump_resolved(scenario, base_dir))
-    with pytest.raises(InputError, match="3 days in a row.*simulate its scenario") as refused:
+    with pytest.raises(InputError, match=r"3 days in a row.*simulate its scenario") as refused:
         interrupted_run(writer.path)
     assert "\n" not in str(refused.value)
