@@ -39,7 +39,9 @@ def test_tasks_give_the_days_of_this_process() -> None:
     ):
         assert name == other
         # The load flow's matrix products are rounded by the threads that a process has.
-        assert row.highest_loading == pytest.approx(its.highest_loading, rel=1e-12)
-        same = {"clearing_s": 0.0, "highest_loading": 0.0}
+        flow = ("highest_loading", "lowest_voltage_pu", "highest_voltage_pu")
+        for part in flow:
+            assert getattr(row, part) == pytest.approx(getattr(its, part), rel=1e-12)
+        same = dict.fromkeys(("clearing_s", *flow), 0.0)
         assert replace(row, **same) == replace(its, **same)
         np.testing.assert_array_equal(energy, its_energy)
