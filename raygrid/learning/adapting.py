@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.learning.inference import SUN_SHARES, Forecaster
+from raygrid.learning.inference import SUN_SHARES, Forecaster, sun_heights
 from raygrid.learning.network import HIGH, LEVELS, LOW, TARGETS
 from raygrid.learning.recent import Interval, RecentDays
 
@@ -59,9 +59,8 @@ def adjusted(by: Forecaster, recent: RecentDays, found: Interval) -> tuple[Forec
         `raygrid.learning.recent.intervals` of that day.
     """
     data, steps = recent.data, recent.steps
-    rating = np.maximum(by.scaling.pv_rating_kw, 1e-9)[:, None]
-    envelope = by.series(data).envelope_kw[:, steps]
-    sun = np.searchsorted(SUN_SHARES, envelope / rating, side="right")
+    envelope = by.series(data).envelope_kw[:, None, steps]
+    sun = sun_heights(by.scaling, envelope)[:, 0]
     heights = len(SUN_SHARES) + 1
     outside, counted = np.zeros((2, 2, heights), dtype=np.int64)
     spread = np.array(by.spread, dtype=np.float64)
@@ -106,27 +105,3 @@ def adjustment_rows(day: int, made: Sequence[tuple[str, Adjustment]]) -> pa.Tabl
     for name in ("outside", "counted", "spread"):
         columns[name] = np.concatenate([getattr(a, name).ravel() for _, a in made])
     return conform("calibration", pa.table(columns))
-
-
-def continued(by: Forecaster, horizon: str, rows: pa.Table) -> Forecaster:
-    """A forecaster with the intervals that earlier days of a run left.
-
-    Parameters
-    ----------
-    by : Forecaster
-        As its weights have it.
-    horizon : str
-        'day_ahead' or 'step'.
-    rows : pyarrow.Table
-        Rows of `calibration.parquet`, days in their order.
-    """
-    import pyarrow.compute as pc
-
-    its = rows.filter(pc.equal(rows["horizon"], horizon))
-    if not its.num_rows:
-        return by
-    last = its.filter(pc.equal(its["day"], pc.max(its["day"])))
-    spread = np.array(by.spread)
-    for row in last.to_pylist():
-        spread[TARGETS.index(row["target"]), row["sun"]] = row["spread"]
-    return replace(by, spread=spread)

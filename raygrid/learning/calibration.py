@@ -80,13 +80,17 @@ class _Misses:
     sun: IntArray
 
 
+def _steps(forecaster: Forecaster, at: IntArray) -> IntArray:
+    """(B, H) steps that forecasts of these steps or days (B,) are of."""
+    if forecaster.spec.task == "step":
+        return at[:, None]
+    return at[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
+
+
 def _misses(forecaster: Forecaster, data: Dataset, at: IntArray) -> _Misses:
     series = forecaster.series(data)
     plain = replace(forecaster, spread=np.ones_like(forecaster.spread)).forecast(series, at)
-    if forecaster.spec.task == "step":
-        steps = at[:, None]
-    else:
-        steps = at[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
+    steps = _steps(forecaster, at)
     load, pv = data.load_kw[:, steps].astype(float), data.pv_kw[:, steps].astype(float)
     ratios = []
     for k, actual in enumerate((load, pv, pv - load)):
@@ -212,9 +216,7 @@ def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
     def expected(of: Forecaster) -> FloatArray:
         return of.forecast(series, at).expected[..., :2]
 
-    steps = at[:, None]
-    if spec.task == "day":
-        steps = steps * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
+    steps = _steps(forecaster, at)
     actual = np.stack([series.load_kw[:, steps], series.pv_kw[:, steps]], axis=-1)
     unit = np.stack([scaling.load_std_kw, np.maximum(scaling.pv_rating_kw, 1e-9)], axis=-1)
     line = expected(scaled(np.zeros((models, 2))))

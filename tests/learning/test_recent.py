@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning.adapting import OUTSIDE, adjusted, adjustment_rows, continued
+from raygrid.learning.adapting import OUTSIDE, adjusted, adjustment_rows
 from raygrid.learning.dataset import STEPS_PER_DAY, build_dataset
 from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
 from raygrid.learning.inference import load_forecaster
@@ -115,9 +115,10 @@ def test_intervals_move_to_where_a_fifth_is_outside(recent, factor):
     share = made.outside[counted] / made.counted[counted]
     np.testing.assert_allclose(share, OUTSIDE, atol=0.03)
     rows = adjustment_rows(3, [("step", made)])
-    again = continued(replace(by, spread=np.ones_like(by.spread)), "step", rows)
-    np.testing.assert_array_equal(again.spread[:2], by.spread[:2])
-    assert continued(by, "day_ahead", rows) is by
+    assert set(rows["horizon"].to_pylist()) == {"step"}
+    assert set(rows["day"].to_pylist()) == {3}
+    np.testing.assert_array_equal(rows["spread"].to_numpy(), made.spread.ravel())
+    np.testing.assert_array_equal(made.spread.astype(by.spread.dtype), by.spread[:2])
 
 
 def test_expected_values_do_not_move(recent, by):
