@@ -36,6 +36,8 @@ FIGURES = (
     "status", "rounds", "start_s", "start_each_s", "pss_each_mib", "private_each_mib",
     "taken_from_the_machine_gib", "clearing_s", "round_ms", "us_per_actor_and_round",
 )  # fmt: skip
+SLACK_GIB = 0.5
+"""What the machine may have less by the time that the last size has its turn."""
 EACH = PlacementPolicy(PlacementKind.EACH)
 
 
@@ -61,7 +63,8 @@ def left_out(agents: int, settings: Settings) -> str:
 
 def sizes_to_try(settings: Settings) -> list[int]:
     """The sizes in order, with the most that memory holds where some do not fit."""
-    most = int((available_bytes() - settings.keep_gib * GIB) / PROCESS_BYTES)
+    room = available_bytes() - (settings.keep_gib + SLACK_GIB) * GIB
+    most = int(room / PROCESS_BYTES)
     fit = [size for size in settings.sizes if size <= most]
     at_most = {most} if 0 < most < max(settings.sizes) and most > max(fit, default=0) else set()
     return sorted({*settings.sizes, *at_most})
