@@ -11,6 +11,7 @@ Rounds after the first two, on warm actors.
 from __future__ import annotations
 
 from statistics import fmean
+from time import monotonic, sleep
 from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
@@ -38,6 +39,8 @@ FIGURES = (
 )  # fmt: skip
 SLACK_GIB = 0.5
 """What the machine may have less by the time that the last size has its turn."""
+GIVEN_BACK_AFTER_S = 60.0
+"""Longest wait for memory that ended processes give back."""
 EACH = PlacementPolicy(PlacementKind.EACH)
 
 
@@ -68,6 +71,14 @@ def sizes_to_try(settings: Settings) -> list[int]:
     fit = [size for size in settings.sizes if size <= most]
     at_most = {most} if 0 < most < max(settings.sizes) and most > max(fit, default=0) else set()
     return sorted({*settings.sizes, *at_most})
+
+
+def wait_for_memory() -> None:
+    """Wait until the processes of the size before have given their memory back."""
+    last, deadline = 0.0, monotonic() + GIVEN_BACK_AFTER_S
+    while (now := available_bytes()) > last + MIB and monotonic() < deadline:
+        last = now
+        sleep(2.0)
 
 
 def measure(session: Session, agents: int, settings: Settings) -> dict[str, Any]:
@@ -104,6 +115,7 @@ def run(report: Report, settings: Settings) -> None:
     """One process per prosumer, at more and more prosumers."""
     table = report.table(f"{settings.scenario}, a process each", ("prosumers",))
     for agents in sizes_to_try(settings):
+        wait_for_memory()
         reason = left_out(agents, settings)
         if reason:
             table.add({"prosumers": agents, **dict.fromkeys(FIGURES), "status": reason})
