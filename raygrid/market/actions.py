@@ -19,7 +19,8 @@ shift     EV and shiftable load run in full                    offers or bids wh
 
 Charging and discharging prosumers also offer or bid what is left of b. Where a day was planned
 ahead, "as planned" has the battery make up for forecast errors where `Correction` says that this
-is cheaper than the tariff: first what is known when orders are due, then what meters show. A
+is cheaper than the tariff. What meters show beyond the orders' forecast it makes up for likewise,
+whatever the action, import and export excepted: its home's meter keeps to what was traded. A
 store never charges and discharges at once: its power is one signed number. What must be charged
 in this period, so that an EV departs and a window closes with what it needs, is charged whatever
 the action.

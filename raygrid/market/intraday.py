@@ -45,7 +45,7 @@ from raygrid.market.units import N_SLOTS, Correction, Feed, Slot, Units
 TRADES_PER_ORDER = 4
 """Room for trades, over the number of orders; matching of a period ends where it is used up."""
 
-_AS_PLANNED = (Action.WAIT, Action.BUY, Action.SELL)
+_IN_FULL = (Action.IMPORT, Action.EXPORT)
 _PEER_ACTIONS = (Action.BUY, Action.SELL, Action.CHARGE, Action.DISCHARGE, Action.SHIFT)
 
 
@@ -316,12 +316,16 @@ class IntradayMarket:
         with_stores_kw = matched[:, len(units) :] / (WH_PER_KWH * hours)
         available, load, position_kw = feed.pv_kw[k], feed.load_kw[k], feed.position_kw[k]
         pv = self._fed_in(available, k)
+        expected = view.surplus_kw + from_plan
         surplus = pv - load - position_kw + firm.sum(axis=-1)
-        # What meters show beyond the forecast that orders were placed on.
-        missed = self._correction(view.stores, surplus - view.surplus_kw, k)
-        missed = np.where(np.isin(action, _AS_PLANNED), missed, 0.0)
-        firm, surplus = with_battery(firm, missed), surplus + missed
+        as_told = power_with(action, view.stores, firm, expected, with_stores_kw)
         power = power_with(action, view.stores, firm, surplus, with_stores_kw)
+        # What meters show beyond the forecast that orders were placed on, own use counted.
+        missed = surplus - expected + (power - as_told).sum(axis=-1)
+        missed = np.where(np.isin(action, _IN_FULL), 0.0, missed)
+        power = with_battery(
+            power, self._correction(replace(view.stores, plan_kw=power), missed, k)
+        )
         power, curtailed, at = self._relieve(view.stores, power, pv, load)
 
         net_kwh = (pv - curtailed - load - position_kw + power.sum(axis=-1)) * hours

@@ -89,3 +89,50 @@ def test_who_follows_the_plan_trades_what_is_left_over() -> None:
     surplus = market.outlook.surplus_kw
     assert (action[surplus > 1e-6] == Action.SELL).all()
     assert (action[surplus < -1e-6] == Action.BUY).all()
+
+
+@pytest.mark.parametrize("action", [Action.CHARGE, Action.DISCHARGE])
+@pytest.mark.parametrize("error_kw", [0.3, -0.3])
+def test_a_battery_that_acts_for_others_makes_up_for_its_own_home_too(
+    action: Action, error_kw: float
+) -> None:
+    """Its meter shows what its home traded, so that no trade of it fails."""
+    as_forecast, missed = (market_with_peers(action, error) for error in (0.0, error_kw))
+    battery = as_forecast.units.max_kwh[:, Slot.BATTERY] > 0
+    done = []
+    for market in (as_forecast, missed):
+        told = np.where(battery, action, plan_action(market.outlook))
+        done.append(market.step(told))
+    before, after = done
+    traded = (before.bought_wh + before.sold_wh)[0, battery]
+    assert (traded > 0).any()
+    assert (after.failed_wh[0, battery] == 0).all()
+    for name in ("bought_wh", "sold_wh"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    change = (after.store_kw - before.store_kw)[0, :, Slot.BATTERY]
+    np.testing.assert_allclose(change, np.where(battery, -error_kw, 0.0), atol=1e-9)
+
+
+def market_with_peers(action: Action, error_kw: float) -> IntradayMarket:
+    """Those without a battery have 0.1 kW over, or lack it; only meters show the others' error."""
+    people = community()
+    feed, n = people.feed, len(people.units)
+    battery = people.units.max_kwh[:, Slot.BATTERY] > 0
+    left = 0.1 if action is Action.CHARGE else -0.1
+    powers = {name: getattr(feed, name).copy() for name in
+              ("predicted_pv_kw", "predicted_load_kw", "pv_kw", "load_kw")}  # fmt: skip
+    must = market_must(IntradayMarket(people.units, feed, no_limits(n), peers=False))
+    for name in ("predicted_pv_kw", "pv_kw"):
+        powers[name][NOON] = 3.0 + np.where(battery, 0.0, left) - must
+    for name in ("predicted_load_kw", "load_kw"):
+        powers[name][NOON] = 3.0
+    powers["pv_kw"][NOON, battery] += error_kw
+    yes, none = np.ones((1, n), dtype=np.bool_), np.zeros((1, n))
+    market = IntradayMarket(people.units, replace(feed, **powers), no_limits(n))
+    rule = Correction(np.where(battery, 0.0, left)[None], yes, yes, np.full((1, n), np.inf))
+    market.commit(NOON, none, np.zeros((1, n, 3)), rule)
+    energy = np.where(battery, 0.5 * people.units.max_kwh[:, Slot.BATTERY], 0.0)
+    start = people.units.initial_kwh.copy()
+    start[:, Slot.BATTERY] = energy
+    market.reset(np.array([NOON]), start[None])
+    return market
