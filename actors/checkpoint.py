@@ -21,7 +21,7 @@ from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
 from raygrid.market.clearing import IterationRecord
 from raygrid.market.messages import PriceMessage, RoundDecision, RoundOutcome
-from raygrid.results.files import CHECKPOINT, SCENARIO, room_for
+from raygrid.results.files import SCENARIO, room_for
 
 FILE_BYTES = 2 * 1024**3
 """Greatest length of a file."""
@@ -29,7 +29,7 @@ _MAGIC = b"raygrid rounds 2"
 _PART_MAGIC = b"raygrid part 1"
 _PART = Struct("<qqq")
 _SIZE = Struct("<q")
-_CURE = "resume the run's own folder, or run the scenario anew with raygrid simulate"
+CURE = "resume the run's own folder, or run the scenario anew with raygrid simulate"
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,7 @@ class _Part:
         with path.open("rb") as stream:
             head = len(_PART_MAGIC) + len(digest)
             if stream.read(head) != _PART_MAGIC + digest:
-                raise InputError(
-                    "a part of the checkpoint belongs to another one", str(path), _CURE
-                )
+                raise InputError("a part of the checkpoint belongs to another one", str(path), CURE)
             _, self.n_parts, n_buses = _PART.unpack(stream.read(_PART.size))
             self.buses: IntArray = np.frombuffer(stream.read(8 * n_buses), dtype=np.int64)
             self._rounds: dict[int, tuple[int, int]] = {}
@@ -290,20 +288,20 @@ def read_checkpoint(path: Path, digest: bytes) -> PastRounds:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise InputError(f"no checkpoint ({error.strerror})", str(path), _CURE) from error
+        raise InputError(f"no checkpoint ({error.strerror})", str(path), CURE) from error
     outcomes: list[RoundOutcome] = []
     with stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
-            raise InputError("this is no checkpoint of a clearing", str(path), _CURE)
+            raise InputError("this is no checkpoint of a clearing", str(path), CURE)
         if stream.read(len(digest)) != digest:
-            raise InputError("the checkpoint belongs to another scenario", str(path), _CURE)
+            raise InputError("the checkpoint belongs to another scenario", str(path), CURE)
         try:
             for at, size in _records(stream, stream.tell()):
                 stream.seek(at)
                 outcomes.append(decode_outcome(stream.read(size)))
             parts = [_Part(part, digest) for part in _part_files(path)]
         except (WireError, StructError) as error:
-            raise InputError(f"the checkpoint is damaged: {error}", str(path), _CURE) from error
+            raise InputError(f"the checkpoint is damaged: {error}", str(path), CURE) from error
     return PastRounds(outcomes, parts)
 
 
@@ -342,32 +340,3 @@ def for_hosts(outcome: RoundOutcome, host_buses: Sequence[IntArray]) -> RoundOut
 def scenario_digest(run: Path) -> bytes:
     """What a checkpoint knows its scenario by."""
     return sha256((run / SCENARIO).read_bytes()).digest()
-
-
-def interrupted_run(run: Path) -> tuple[Path, PastRounds]:
-    """Scenario and rounds of a run that is to be resumed.
-
-    Raises
-    ------
-    InputError
-        It has come to its end, is of several days, or its checkpoint is none.
-    """
-    from raygrid.results.reader import RunReader
-    from raygrid.scenario.load import load_scenario
-
-    reader = RunReader(run, allow_unfinished=True)
-    if reader.status.finished:
-        raise InputError(
-            "the run has come to its end",
-            str(reader.path),
-            "nothing is left to resume; 'raygrid settle' repeats its settlement",
-        )
-    days = load_scenario(reader.path / SCENARIO)[0].horizon.days
-    if days > 1:
-        raise InputError(
-            f"it is of {days} days in a row, and only runs of one day keep a checkpoint",
-            str(reader.path),
-            "simulate its scenario.resolved.yaml again",
-        )
-    rounds = read_checkpoint(reader.path / CHECKPOINT, scenario_digest(reader.path))
-    return reader.path / SCENARIO, rounds

@@ -22,9 +22,10 @@ from raygrid.errors import EndedShortError
 from raygrid.grid.limits import empty_rows
 from raygrid.grid.tree_rows import TreeRows
 from raygrid.market.clearing import ClearingOptions, WarmStart
-from raygrid.market.messages import Aggregate, FinalMessage, HostSummary, RoundOutcome
-from raygrid.prosumer.carried import CarriedCommunity, Charge
+from raygrid.market.messages import Aggregate, HostSummary, RoundOutcome
+from raygrid.prosumer.carried import CarriedCommunity
 from raygrid.prosumer.survey import Survey, joined
+from raygrid.results.charge_file import StoredCharge
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
 
@@ -157,14 +158,8 @@ class Crew:
             surveys: list[Survey] = ray.get(asked)
         return draft.case(joined(surveys))
 
-    def begin_day(
-        self,
-        draft: CaseDraft,
-        messages: Sequence[FinalMessage],
-        everything_here: bool,
-        given: Charge | None = None,
-    ) -> None:
-        """Take up another market day, which begins with the charge that the last one leaves.
+    def begin_day(self, draft: CaseDraft, left: StoredCharge, everything_here: bool) -> None:
+        """Take up another market day, which begins with the charge that the one before left.
 
         Charges stay in Ray's object store, from which hosts and their successors get them. The
         actors load the day when its clearing starts.
@@ -173,21 +168,16 @@ class Crew:
         ----------
         draft : CaseDraft
             Of the new day, from `draft_another_day`.
-        messages : sequence of FinalMessage
-            Of the last day's final schedule, in host order.
+        left : StoredCharge
+            What it begins with.
         everything_here : bool
             Whether the new case is to know everybody's charge, as a small one can.
-        given : Charge, optional
-            The charge by bus and id, where the last day ended otherwise than its schedule.
         """
         import ray
 
-        if given is None:
-            charge = [h.end_day.remote(m) for h, m in zip(self.hosts, messages, strict=True)]
-        else:
-            charge = [ray.put(given.rows(s.start, s.stop)) for s in self.placement.seats]
+        charge = [ray.put(left.rows(seat.start, seat.stop)) for seat in self.placement.seats]
         case = self._surveyed(draft, charge)
-        known = Charge.joined(ray.get(charge)) if everything_here else None
+        known = left.rows(0, len(case.community)) if everything_here else None
         self._charge = charge
         self._hand_out(case)
         self.case = replace(case, community=CarriedCommunity(case.community, known))

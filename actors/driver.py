@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -25,12 +25,12 @@ from actors.stages import Stage
 from actors.trading import BYTES_EACH_PERIOD, TradePrices, match_in_hosts
 from raygrid.market.clearing import ClearingOptions, ClearingResult
 from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS, TradeTotals
-from raygrid.market.messages import RoundOutcome
+from raygrid.market.messages import FinalMessage, RoundOutcome
 from raygrid.market.session import RoundCallback, clear
 from raygrid.market.staleness import Traffic
 from raygrid.market.stragglers import Waits
-from raygrid.prosumer.carried import Charge
 from raygrid.prosumer.dispatch import Dispatch
+from raygrid.results.charge_file import StoredCharge, write_charge
 from raygrid.scenario.build import CaseDraft
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Market
@@ -253,11 +253,38 @@ class RayMarket:
         back[order] = np.arange(len(order))
         return Dispatch.joined(parts).take(back)
 
-    def begin_day(self, draft: CaseDraft, day: int, charge: Charge | None = None) -> None:
-        """Take up another market day with the same actors, where the last clearing left off.
+    def write_charge(self, path: Path) -> str:
+        """Write what the last final schedule leaves in batteries and stores, host by host.
 
-        Batteries and EVs begin with the charge that the last final schedule leaves them; the
-        day is cleared as if it were the first one, from the tariff on.
+        Parameters
+        ----------
+        path : Path
+            A file of `raygrid.results.charge_file`.
+
+        Returns
+        -------
+        str
+            Its SHA-256.
+
+        Raises
+        ------
+        RuntimeError
+            The last clearing has no final schedule.
+        """
+
+        def write(hosts: Sequence[Any], messages: Sequence[FinalMessage]) -> str:
+            import ray
+
+            left = [h.end_day.remote(m) for h, m in zip(hosts, messages, strict=True)]
+            return write_charge(path, map(ray.get, left))
+
+        return self._finished().with_hosts(write)
+
+    def begin_day(self, draft: CaseDraft, day: int, charge: StoredCharge) -> None:
+        """Take up another market day with the same actors.
+
+        Batteries and EVs begin with a charge; the day is cleared as if it were the first one,
+        from the tariff on.
 
         Parameters
         ----------
@@ -265,20 +292,19 @@ class RayMarket:
             Of the new day, from `raygrid.scenario.build.draft_another_day`.
         day : int
             Which of the days in a row, from 0.
-        charge : Charge, optional
-            What it begins with, by bus and id, where the last day ended otherwise than scheduled.
+        charge : StoredCharge
+            What the day before left.
 
         Raises
         ------
-        RuntimeError
-            The last clearing has no final schedule.
         InputError
             No market could clear the new day.
         """
         is_small = len(draft.community) <= MAX_MATCHED_PROSUMERS
-        self._finished().with_hosts(
-            lambda _, messages: self._crew.begin_day(draft, messages, is_small, charge)
-        )
+        if self._exchange is None:
+            self._crew.begin_day(draft, charge, is_small)
+        else:
+            self._exchange.with_hosts(lambda *_: self._crew.begin_day(draft, charge, is_small))
         self.case, self.day, self._last = self._crew.case, day, None
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.checkpoint import CheckpointWriter, PastRounds, scenario_digest
+from actors.checkpoint import CheckpointWriter, PastRounds
 from actors.driver import RayMarket
 from actors.session import clearing_options
 from raygrid.arrays import FloatArray
@@ -30,7 +29,6 @@ from raygrid.prosumer.stores import StoreKind
 from raygrid.results import frames
 from raygrid.results.day_tables import DayTables
 from raygrid.results.day_totals import DaySummary
-from raygrid.results.files import CHECKPOINT
 from raygrid.results.progress import ProgressLine
 from raygrid.results.store import MERGE_ROWS, PTDF_CELLS, RunWriter
 from raygrid.results.summary import (
@@ -184,7 +182,7 @@ class MarketDay:
     def clear(
         self,
         market: RayMarket,
-        checkpoint: CheckpointWriter | None,
+        checkpoint: CheckpointWriter,
         past: PastRounds | None = None,
     ) -> None:
         """Clear, and write everything that the hosts hold while they are there."""
@@ -202,8 +200,7 @@ class MarketDay:
             try:
                 self.result = market.clear(options, on_round, checkpoint=checkpoint, past=past)
             finally:
-                if checkpoint is not None:
-                    checkpoint.close()
+                checkpoint.close()
                 table = frames.convergence_table(records, self.day)
                 run.tables.write("convergence", self.day, table)
         for text in market.failures:
@@ -382,11 +379,6 @@ class MarketDay:
         if done is None or stages is None:
             return None, None
         return done.forecast_summary(stages.forecast), done.summary()
-
-
-def new_checkpoint(run: Path) -> CheckpointWriter:
-    """A new checkpoint of a run's clearing."""
-    return CheckpointWriter(run / CHECKPOINT, scenario_digest(run))
 
 
 def _stored_kwh(dispatch: Dispatch) -> float:

@@ -15,7 +15,7 @@ from raygrid.market.marketplace import MAX_MATCHED_PROSUMERS
 from raygrid.prosumer.population import GRID_ID
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Scenario
-from raygrid.scenario.settlement import NONE, Settlement, check_chain
+from raygrid.scenario.settlement import NONE, Settlement, check_chain, public_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,6 +111,43 @@ def settlement_order(run: Path, chain: str, scenario: Scenario, case: Case) -> S
     from raygrid.settlement.desk import SettlementOrder
 
     return SettlementOrder(run, chain, scenario, participants_of(case), case.period_hours)
+
+
+def go_on_settling(earlier: Path, order: SettlementOrder, earlier_chain: str) -> str:
+    """Let a run that goes on with an earlier one take over what that has settled.
+
+    A node that raygrid does not start outlives a run: its contract is gone on with, so that
+    nothing settles twice. The chains that a run starts for itself end with it: on the new run's
+    own, all of its days settle anew.
+
+    Parameters
+    ----------
+    earlier : Path
+        Folder of the earlier run.
+    order : SettlementOrder
+        Of the new one.
+    earlier_chain : str
+        Where that was to settle, as its scenario says it.
+
+    Returns
+    -------
+    str
+        What a reader must know.
+
+    Raises
+    ------
+    EndedShortError
+        Another process settles that run.
+    """
+    from raygrid.settlement.chain.base import ChainKind
+    from raygrid.settlement.deployment import CHAIN_FOLDER, take_over
+
+    if order.chain in set(ChainKind) or public_name(order.chain) != earlier_chain:
+        return ""
+    folders = earlier / CHAIN_FOLDER, order.run / CHAIN_FOLDER
+    if not take_over(*folders, patience_s=REVIVE_TIMEOUT_S):
+        return ""
+    return "settlement goes on with the contract of an earlier run"
 
 
 class Settling:

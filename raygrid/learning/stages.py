@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from raygrid.errors import InputError
 from raygrid.files import data_path, data_root
@@ -167,6 +170,27 @@ class DayStages:
             step, step_made = adjusted(step, outlook.recent, outlook.step)
             made.append(("step", step_made))
         return replace(self, by=by, step=step), adjustment_rows(day, made)
+
+    @property
+    def spreads(self) -> dict[str, list[list[float]]]:
+        """Factors of the widths of learned intervals by horizon, as `learned_from` left them."""
+        by = {"day_ahead": self.by, "step": self.step}
+        return {n: b.spread.tolist() for n, b in by.items() if isinstance(b, Forecaster)}
+
+    def with_spreads(self, spreads: Mapping[str, Sequence[Sequence[float]]]) -> DayStages:
+        """The stages as another run of the same scenario left them.
+
+        Parameters
+        ----------
+        spreads : mapping of str to (3, 5) values
+            Its `spreads`.
+        """
+        by, step = self.by, self.step
+        if isinstance(by, Forecaster):
+            by = replace(by, spread=np.array(spreads["day_ahead"], dtype=by.spread.dtype))
+        if step is not None:
+            step = replace(step, spread=np.array(spreads["step"], dtype=step.spread.dtype))
+        return replace(self, by=by, step=step)
 
     def forecast_draft(self, draft: CaseDraft, measured: Case, day: int) -> CaseDraft:
         """The draft of a day as it is forecast, in the measured day's network.

@@ -15,15 +15,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
-from raygrid.errors import FullDiskError
+from raygrid.errors import FullDiskError, InputError
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 SCENARIO = "scenario.resolved.yaml"
 PTDF = "ptdf.npz"
 REPORT = "report.html"
-CHECKPOINT = "checkpoint.bin"
-"""Rounds of a clearing whose results are not all written; gone once they are."""
+CHECKPOINT = "checkpoint"
+"""Folder of what another driver needs to go on with a run; gone once its results are written."""
+_COPY_CURE = "restore it, or simulate the scenario.resolved.yaml of its run again"
 BLOCK_BYTES = 100_000
 """Room for a small file, where nobody knows better [B]."""
 
@@ -150,3 +151,24 @@ def _write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
         Path(temporary).unlink(missing_ok=True)
         raise
     return digest
+
+
+def copy_file(source: Path, path: Path, sha256: str) -> None:
+    """Copy a file of an earlier run, atomically, and see that it is the one that was written.
+
+    Raises
+    ------
+    InputError
+        It is missing, or its hash differs.
+    FullDiskError
+        There is no room; no file is left.
+    """
+    try:
+        with source.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            found = write_atomically(path, lambda copy: shutil.copyfileobj(stream, copy), size)
+    except FileNotFoundError as error:
+        raise InputError("the file is missing", str(source), _COPY_CURE) from error
+    if found != sha256:
+        path.unlink()
+        raise InputError("it is not the file that the run wrote", str(source), _COPY_CURE)

@@ -14,7 +14,13 @@ from typing import IO, Any, Self
 
 from raygrid.errors import FullDiskError, InputError
 from raygrid.results import provenance
-from raygrid.results.files import MANIFEST, RunStatus, json_text, write_atomically
+from raygrid.results.files import (
+    MANIFEST,
+    RunStatus,
+    copy_file,
+    json_text,
+    write_atomically,
+)
 from raygrid.schemas import SCHEMA_VERSION
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -146,6 +152,33 @@ class FolderWriter:
     def write_text(self, file: str, text: str) -> None:
         """Write one file of UTF-8 text; as `write_file`."""
         self.write_file(file, lambda stream: stream.write(text.encode("utf-8")))
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 of the files written so far, by their names in the folder."""
+        return dict(self._files)
+
+    def take_over(self, earlier: Path, files: Mapping[str, str]) -> None:
+        """Copy files of an earlier folder.
+
+        Parameters
+        ----------
+        earlier : Path
+            The folder.
+        files : mapping of str to str
+            Of its `files`, those to copy.
+
+        Raises
+        ------
+        InputError
+            A file is missing or is not the one that was written.
+        """
+        for file, sha256 in files.items():
+            self._new(file)
+            path = self.path / file
+            path.parent.mkdir(exist_ok=True)
+            copy_file(earlier / file, path, sha256)
+            self._files[file] = sha256
 
     def finish(
         self, status: RunStatus, seconds: Mapping[str, float], reason: str = "", **facts: Any

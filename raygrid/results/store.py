@@ -128,7 +128,13 @@ class RunWriter(FolderWriter):
         return folder
 
     def add_parts(self, name: str, records: Iterable[PartRecord]) -> None:
-        """Take the parts of a table over; few rows become one sorted file.
+        """Take the parts of a table over; few rows become one sorted file; as `join_parts`."""
+        left_over = self.join_parts(name, records)
+        if left_over is not None:
+            shutil.rmtree(left_over)
+
+    def join_parts(self, name: str, records: Iterable[PartRecord]) -> Path | None:
+        """Take the parts of a table over; few rows become one sorted file, which leaves parts over.
 
         Parameters
         ----------
@@ -136,6 +142,11 @@ class RunWriter(FolderWriter):
             The table's name.
         records : iterable of PartRecord
             What `write_part` returned for each part.
+
+        Returns
+        -------
+        Path or None
+            Folder that the parts were put `aside` to, where they became one file.
 
         Raises
         ------
@@ -153,13 +164,13 @@ class RunWriter(FolderWriter):
                 )
         if sum(part.rows for part in parts) > MERGE_ROWS:
             self._files |= {f"{folder.name}/{part.file}": part.sha256 for part in parts}
-            return
+            return None
         tables = [pq.read_table(folder / part.file) for part in parts]
-        aside = folder.rename(folder.with_name(f".{folder.name}.parts"))
+        left_over = folder.rename(aside(folder))
         keys = [(key, "ascending") for key in SORT_KEYS[name]]
         # An interruption between the two leaves the parts, under the name of `aside`.
         self.write_table(name, pa.concat_tables(tables).sort_by(keys))
-        shutil.rmtree(aside)
+        return left_over
 
     def write_ptdf(self, ptdf: Any, bus_id: Any, line_id: Any) -> None:
         """Write ptdf.npz with `ptdf` (L, B), `line` (L,) and `bus` (B,), where it is small."""
@@ -178,6 +189,11 @@ class RunWriter(FolderWriter):
     def write_summary(self, summary: Summary) -> None:
         """Write summary.json."""
         self.write_text(SUMMARY, json_text(asdict(summary)))
+
+
+def aside(folder: Path) -> Path:
+    """Where the parts of a table are put while one file takes their place."""
+    return folder.with_name(f".{folder.name}.parts")
 
 
 def write_part(folder: Path, name: str, index: int, table: pa.Table) -> PartRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from raygrid.settlement.chain.identity import (
 )
 from raygrid.settlement.chain.keys import Role
 from raygrid.settlement.chain.opening import open_chain
-from raygrid.settlement.journal import Journal, JournalEntry
+from raygrid.settlement.journal import Journal, JournalEntry, copy_journal
 from raygrid.settlement.ledger import Ledger, created_address
 from raygrid.settlement.participants import Participants
 from raygrid.settlement.plan import PackingLimits
@@ -399,3 +400,35 @@ def deployed_block(chain: Chain, entries: Sequence[JournalEntry]) -> int:
     hashes = [entry.tx_hash for entry in entries if entry.step == DEPLOY_SETTLEMENT]
     blocks = [r.block_number for r in chain.receipts(hashes) if r is not None]
     return min(blocks, default=0)
+
+
+def take_over(earlier: Path, folder: Path, patience_s: float = 0.0) -> bool:
+    """Let another run go on with the contract of an earlier one, on a node that outlived that.
+
+    Whatever the chain has of the earlier run is then only read back, and nothing settles twice.
+
+    Parameters
+    ----------
+    earlier, folder : Path
+        `CHAIN_FOLDER` of that run, which stays as it is, and of the other one.
+    patience_s : float
+        How long to wait for the end of a process that settles the earlier run still [s].
+
+    Returns
+    -------
+    bool
+        Whether that run had begun to settle.
+
+    Raises
+    ------
+    EndedShortError
+        Another process settles that run.
+    """
+    if not (earlier / JOURNAL_FILE).exists():
+        return False
+    folder.mkdir()
+    copy_journal(earlier / JOURNAL_FILE, folder / JOURNAL_FILE, patience_s)
+    # What is journaled is known without it, but not the chain that it is on.
+    if (earlier / IDENTITY_FILE).exists():
+        shutil.copyfile(earlier / IDENTITY_FILE, folder / IDENTITY_FILE)
+    return True

@@ -11,12 +11,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,8 @@ from raygrid.errors import EndedShortError, InputError
 
 MAGIC = b"raygrid journal 1\n"
 _HEAD = struct.Struct("<II")
+LOOK_S = 0.1
+"""Time between two looks at a journal that somebody holds [s]."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Journal:
             self.entries: list[JournalEntry] = self._read()
         except BlockingIOError:
             self._file.close()
-            raise EndedShortError(f"{path}: another process is settling this run") from None
+            raise _held(path) from None
         except BaseException:
             self._file.close()
             raise
@@ -191,6 +194,38 @@ def read_journal(path: Path) -> list[JournalEntry]:
     except OSError:
         return []
     return [] if MAGIC.startswith(data) else _parse(data, path)[0]
+
+
+def copy_journal(path: Path, to: Path, patience_s: float = 0.0) -> None:
+    """Copy a journal that no process writes any more.
+
+    Parameters
+    ----------
+    path, to : Path
+        The journal, which stays as it is, and the copy.
+    patience_s : float
+        How long to wait for a process that holds it [s].
+
+    Raises
+    ------
+    EndedShortError
+        A process holds it still.
+    """
+    deadline = monotonic() + patience_s
+    with path.open("rb") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() >= deadline:
+                    raise _held(path) from None
+                sleep(LOOK_S)
+        shutil.copyfile(path, to)
+
+
+def _held(path: Path) -> EndedShortError:
+    return EndedShortError(f"{path}: another process is settling this run")
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[JournalEntry], int]:
