@@ -136,7 +136,7 @@ def _write_bug_log() -> str:
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with the clearing of a run that was killed, into a new run.",
+    help="Go on with a run that was killed, into a new run.",
 )
 @SETTINGS
 def simulate(

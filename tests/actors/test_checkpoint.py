@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.checkpoint import CheckpointWriter, for_hosts, interrupted_run, read_checkpoint
+from actors.checkpoint import CheckpointWriter, for_hosts, read_checkpoint
 from raygrid.errors import InputError
 from raygrid.market.clearing import IterationRecord
 from raygrid.market.messages import PriceMessage, RoundDecision, RoundOutcome
-from raygrid.results.store import RunInfo, RunWriter
-from raygrid.scenario.load import dump_resolved, load_scenario
 
 DIGEST = bytes(range(32))
 BUSES = [np.array([0, 2]), np.array([1, 2])]
@@ -95,12 +93,3 @@ def test_messages_are_not_changed(path: Path) -> None:
     writer.add(replace(one), BUSES, 3)
     writer.close()
     assert all(np.array_equal(a, m.pi_kw) for a, m in zip(before, one.messages, strict=True))
-
-
-def test_a_run_of_several_days_says_that_it_has_none(tmp_path: Path) -> None:
-    scenario, base_dir = load_scenario("tiny", days=3)
-    writer = RunWriter(tmp_path, "tiny", RunInfo("raygrid simulate tiny", 1.0, 1, True, "EUR"))
-    writer.write_scenario(dump_resolved(scenario, base_dir))
-    with pytest.raises(InputError, match=r"3 days in a row.*simulate its scenario") as refused:
-        interrupted_run(writer.path)
-    assert "\n" not in str(refused.value)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raygrid.errors import InputError
 from raygrid.results import store
 from raygrid.results.day_tables import DayTables
 from raygrid.results.files import RunStatus
@@ -107,3 +108,46 @@ def test_a_finished_run_s_parts_are_replaced_by_one_file(writer, monkeypatch):
     run = RunReader(path)
     run.verify()
     assert run.read_table("tariffs")["period"].to_pylist() == [20, 21, 22, 23]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_earlier_run_s_days_are_taken_over(tmp_path, writer, joined):
+    """Whether that run was killed before or after its parts had become one file."""
+    earlier = RunWriter(tmp_path / "earlier", "made_up", RunInfo("test", 1.0, 1, True, "EUR"))
+    tables = DayTables(earlier, 3)
+    for day in range(2):
+        tables.write("tariffs", day, tariffs(day))
+        tables.write("flows", day, flows(day))
+    parts = [tables.parts_of(day) for day in range(2)]
+    assert [part.file for part in parts[1]["flows"]] == ["day-00001/part-00000.parquet"]
+    if joined:
+        tables.replace("flows", flows(7))
+        tables.close()
+    mine = DayTables(writer, 3)
+    for day in range(2):
+        mine.take_over(earlier.path, day, parts[day])
+    for name, rows in (("tariffs", tariffs(2)), ("flows", flows(2))):
+        mine.write(name, 2, rows)
+    assert mine.read("flows", 1).to_pydict() == flows(1).to_pydict()
+    mine.close()
+    mine.discard()
+    run = finished(writer)
+    assert run.read_table("tariffs")["period"].to_pylist() == list(range(3 * T))
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "flows.parquet", "manifest.json", "tariffs.parquet",
+    ]  # fmt: skip
+    assert earlier.path.joinpath(".flows.parquet.parts").exists() == joined
+
+
+def test_a_changed_part_of_an_earlier_run_is_refused(tmp_path, writer):
+    earlier = RunWriter(tmp_path / "earlier", "made_up", RunInfo("test", 1.0, 1, True, "EUR"))
+    tables = DayTables(earlier, 3)
+    tables.write("tariffs", 0, tariffs(0))
+    parts = tables.parts_of(0)
+    part = earlier.path / "tariffs.parquet" / parts["tariffs"][0].file
+    part.write_bytes(part.read_bytes() + b" ")
+    with pytest.raises(InputError, match="not the file that the run wrote"):
+        DayTables(writer, 3).take_over(earlier.path, 0, parts)
+    part.unlink()
+    with pytest.raises(InputError, match="the file is missing"):
+        DayTables(writer, 3).take_over(earlier.path, 0, parts)

@@ -12,7 +12,10 @@ import pytest
 
 from raygrid.errors import EndedShortError, InputError
 from raygrid.settlement.audit import RunRecords, audit
+from raygrid.settlement.chain.base import Chain
+from raygrid.settlement.chain.embedded import EmbeddedChain
 from raygrid.settlement.chain.identity import IDENTITY_FILE
+from raygrid.settlement.deployment import take_over
 from raygrid.settlement.desk import SettledRun, SettlementDesk, unsettled_run
 from raygrid.settlement.evidence import AuditReport
 from raygrid.settlement.history import History
@@ -154,6 +157,43 @@ def test_days_in_a_row_settle_on_one_deployment(tmp_path: Path) -> None:
         report = audited(desk, done)
     assert statuses(done) == {"settled": sum(map(len, days))}
     assert done.tables["batches"]["sequence"].to_pylist() == list(range(3 * PERIODS))
+    assert report.ok
+
+
+def test_a_run_that_goes_on_with_another_settles_nothing_twice(tmp_path: Path) -> None:
+    """On a node that outlives runs: the contract is the same, and what it has is only read back."""
+    days = [trades_table(REGISTRY, PERIODS, seed=k, first_period=PERIODS * k) for k in range(2)]
+    deliveries = [delivery(REGISTRY, days[k], PERIODS, PERIODS * k) for k in range(2)]
+    chain, urls = EmbeddedChain(), "http://node:8545"
+
+    def opened(spec: str, folder: Path) -> Chain:
+        assert spec == urls
+        return chain
+
+    def desk_of(run: Path) -> SettlementDesk:
+        return SettlementDesk(order(run, REGISTRY, chain=urls), open_it=opened)
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    with desk_of(one) as desk:
+        desk.prepare()
+        desk.settle(deliveries[:1])
+        contract, height = desk.deployment.ledger.address, chain.block_number()
+        other.mkdir()
+        with pytest.raises(EndedShortError, match="another process is settling"):
+            take_over(one / "chain", other / "chain")
+    assert not take_over(tmp_path / "none" / "chain", other / "chain")
+    (other / "chain").rmdir()
+    assert take_over(one / "chain", other / "chain")
+    with desk_of(other) as desk:
+        desk.prepare()
+        desk.settle(deliveries[:1])
+        assert desk.deployment.ledger.address == contract
+        assert chain.block_number() == height
+        desk.settle(deliveries[1:])
+        done = desk.finish(pa.concat_tables(days))
+        assert desk.deployment.ledger.next_sequence() == 2 * PERIODS
+        report = audited(desk, done)
+    assert statuses(done) == {"settled": sum(map(len, days))}
     assert report.ok
 
 
