@@ -1,10 +1,7 @@
 """Intervals that learn from the days of a run: wider where a day fell out of them too often.
 
-After each day, the share of what was measured outside of an interval of 80 % moves the interval's
-width by ``exp(rate (share - 0.2))``, of loads, and of PV apart for each height of the sun, as in
-`raygrid.learning.calibration.calibrate`. In the long run a fifth is outside, whatever the forecasts
-are (I. Gibbs, E. Candes, "Adaptive conformal inference under distribution shift", NeurIPS 2021;
-here the width moves rather than the level). Expected values, which markets go by, stay as they are.
+Widths move after each day as `raygrid.learning.calibration.moved` says, of loads, and of PV apart
+for each height of the sun. Expected values, which markets go by, stay as they are.
 """
 
 from __future__ import annotations
@@ -16,17 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
+from raygrid.learning.calibration import moved
 from raygrid.learning.inference import SUN_SHARES, Forecaster, sun_heights
-from raygrid.learning.network import HIGH, LEVELS, LOW, TARGETS
+from raygrid.learning.network import TARGETS
 from raygrid.learning.recent import Interval, RecentDays
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-RATE = 0.5
-"""A day that falls out of its intervals altogether widens them by a half."""
-OUTSIDE = 1.0 - (LEVELS[HIGH] - LEVELS[LOW])
-"""Share that may be outside of an interval."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +66,7 @@ def adjusted(by: Forecaster, recent: RecentDays, found: Interval) -> tuple[Forec
             some = counts & (sun == height) if is_pv else counts
             counted[k, height] = some.sum()
             outside[k, height] = (missed & some).sum()
-    share = outside / np.maximum(counted, 1)
-    moved = np.where(counted > 0, np.exp(RATE * (share - OUTSIDE)), 1.0)
-    spread[:2] *= moved
+    spread[:2] = moved(spread[:2], outside, counted)
     changed = replace(by, spread=spread.astype(by.spread.dtype))
     return changed, Adjustment(outside, counted, spread[:2])
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,12 @@ CALIBRATION_STRIDE = 5
 """Every so many steps count in a calibration; their errors are alike over prosumers."""
 INTERVAL = LEVELS[HIGH] - LEVELS[LOW]
 """What intervals should hold."""
+OUTSIDE = 1.0 - INTERVAL
+"""Share that may be outside of an interval."""
+RATE = 0.5
+"""A day that falls out of its intervals altogether widens them by a half."""
 RECENT_DAYS = 30
-"""Days that `forecast_in_turn` calibrates on."""
-ADAPTION = 0.1
-"""How fast its shares follow what a day's intervals held."""
-SHARES_WITHIN = (0.5, 0.99)
+"""Days before the first one forecast whose outcomes `forecast_in_turn` begins to follow."""
 
 
 def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
@@ -56,8 +57,33 @@ def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster
     Y. Romano, E. Patterson, E. Candes, "Conformalized quantile regression", NeurIPS 2019.
     """
     misses = _misses(forecaster, data, at)
-    shares = np.full(len(TARGETS), INTERVAL)
-    return replace(forecaster, spread=_spread(misses, np.ones(len(at), dtype=bool), shares))
+    spread = np.ones((len(TARGETS), len(SUN_SHARES) + 1), dtype=np.float32)
+    for k, height, some in _groups(misses, np.ones(len(at), dtype=bool)):
+        if some.any():
+            spread[k, height] = np.quantile(misses.ratio[k][some], INTERVAL)
+    return replace(forecaster, spread=spread)
+
+
+def moved(spread: FloatArray, outside: IntArray, counted: IntArray) -> FloatArray:
+    """Widths of intervals after a day of which a share fell outside.
+
+    Each moves by ``exp(RATE (share - OUTSIDE))``, so that in the long run a fifth is outside,
+    whatever the forecasts are.
+
+    Parameters
+    ----------
+    spread : (...) float64
+        Factors of the widths.
+    outside, counted : (...) int64
+        Samples outside of their interval, and all that count; where none do, nothing moves.
+
+    References
+    ----------
+    I. Gibbs, E. Candes, "Adaptive conformal inference under distribution shift", NeurIPS 2021,
+    equation (2), with a day as its step; here the width moves rather than the level.
+    """
+    share = outside / np.maximum(counted, 1)
+    return np.asarray(spread * np.where(counted > 0, np.exp(RATE * (share - OUTSIDE)), 1.0))
 
 
 @dataclass(frozen=True)
@@ -105,38 +131,20 @@ def _misses(forecaster: Forecaster, data: Dataset, at: IntArray) -> _Misses:
     )
 
 
-def _spread(misses: _Misses, times: BoolArray, shares: FloatArray) -> Any:
-    """Factors that make intervals of some times hold these shares (3,) of what happened."""
-    spread = np.ones((len(TARGETS), len(SUN_SHARES) + 1), dtype=np.float32)
-    sun = misses.sun[:, times]
-    for k, share in enumerate(shares):
-        ratio = misses.ratio[k][:, times]
-        counts = np.isfinite(ratio)
+def _groups(misses: _Misses, times: BoolArray) -> Iterator[tuple[int, int, BoolArray]]:
+    """Target, height of the sun, and which samples (N, B, H) of some times have one factor."""
+    for k, target in enumerate(TARGETS):
+        counts = np.isfinite(misses.ratio[k]) & times[:, None]
         for height in range(len(SUN_SHARES) + 1):
-            some = counts & (sun == height) if TARGETS[k] == "pv" else counts
-            if some.any():
-                spread[k, height] = np.quantile(ratio[some], share)
-    return spread
-
-
-def _held(misses: _Misses, times: BoolArray, spread: Any) -> FloatArray:
-    """Share (3,) that intervals of this spread hold, `INTERVAL` where there are none."""
-    factor = np.stack([row[misses.sun[:, times]] for row in spread])
-    ratio = misses.ratio[:, :, times]
-    counts = np.isfinite(ratio)
-    held, of = ((x.sum(axis=(1, 2, 3))) for x in (counts & (ratio <= factor), counts))
-    return np.asarray(np.where(of > 0, held / np.maximum(of, 1), INTERVAL))
+            yield k, height, counts & (misses.sun == height) if target == "pv" else counts
 
 
 def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Forecast:
-    """Forecast days in a row, the intervals calibrated again each day on those before.
+    """Forecast days in a row, the intervals following how the days before went (`moved`).
 
-    Skies change with the season, and by how much forecasts have lately erred is known. Each day's
-    factors make the intervals of the `RECENT_DAYS` days before hold a share of what happened. That
-    share begins at 80 % as many days earlier, and after each day moves by `ADAPTION` times what the
-    day's intervals held too little or too much (adaptive conformal inference), so that over many
-    days they hold 80 % however skies drift. Expected values and medians are those of
-    `Forecaster.forecast`.
+    Skies change with the season, and by how much forecasts have lately erred is known. The widths
+    begin as calibrated, `RECENT_DAYS` before the first of the days. Expected values and medians are
+    those of `Forecaster.forecast`.
 
     Parameters
     ----------
@@ -151,31 +159,27 @@ def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Fore
     -------
     Forecast
         Of their steps, or of the days.
-
-    References
-    ----------
-    I. Gibbs, E. Candes, "Adaptive conformal inference under distribution shift", NeurIPS 2021,
-    equation (2), with a day as its step.
     """
     _, earliest = windows_of(forecaster.spec)
     each = STEPS_PER_DAY if forecaster.spec.task == "step" else 1
     stride = CALIBRATION_STRIDE if each > 1 else 1
-    first = max(days.start - 2 * RECENT_DAYS, -(-earliest // each))
+    first = max(days.start - RECENT_DAYS, -(-earliest // each))
     at = np.arange(first * each, days.stop * each)
     counts = at % stride == 0
     wanted = at >= days.start * each
     at, counts, wanted = (x[counts | wanted] for x in (at, counts, wanted))
     misses = _misses(forecaster, data, at)
     quantiles = misses.plain.quantiles
-    shares = np.full(len(TARGETS), INTERVAL)
-    for day in range(min(first + RECENT_DAYS, days.start), days.stop):
+    spread = np.array(forecaster.spread, dtype=np.float64)
+    for day in range(first, days.stop):
         today = at // each == day
-        before = counts & (at < day * each) & (at >= (day - RECENT_DAYS) * each)
-        spread = _spread(misses, before, shares)
         if day >= days.start:
             quantiles[:, today] = spread_out(quantiles[:, today], misses.sun[:, today], spread)
-        shares = shares + ADAPTION * (INTERVAL - _held(misses, today & counts, spread))
-        shares = np.clip(shares, *SHARES_WITHIN)
+        outside, counted = np.zeros((2, *spread.shape), dtype=np.int64)
+        for k, height, some in _groups(misses, today & counts):
+            counted[k, height] = some.sum()
+            outside[k, height] = (misses.ratio[k][some] > spread[k, height]).sum()
+        spread = moved(spread, outside, counted)
     return Forecast(misses.plain.expected[:, wanted], quantiles[:, wanted])
 
 

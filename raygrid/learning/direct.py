@@ -15,7 +15,14 @@ import numpy as np
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.learning.features import INDEX_LIMIT, Scaling, Series
 from raygrid.learning.inference import by_model, windows_of
-from raygrid.learning.network import DIRECT_B, DIRECT_W, NetworkSpec, NumpyOps, direct_inputs
+from raygrid.learning.network import (
+    DIRECT_B,
+    DIRECT_W,
+    NetworkSpec,
+    NumpyOps,
+    direct_inputs,
+    load_inputs,
+)
 
 RIDGE = 1e-6
 """Penalty over the mean square of the inputs."""
@@ -32,17 +39,20 @@ class Products:
 
     Attributes
     ----------
+    spec : NetworkSpec
+        The network whose inputs they are.
     inputs : (M, 2, D + 1, D + 1) float64
         Of the inputs (the last is 1) with themselves: unweighted for load, weighted for PV.
     targets : (M, 2, D + 1) float64
         Of the inputs with the targets.
     """
 
+    spec: NetworkSpec
     inputs: FloatArray
     targets: FloatArray
 
     def __add__(self, other: Products) -> Products:
-        return Products(self.inputs + other.inputs, self.targets + other.targets)
+        return Products(self.spec, self.inputs + other.inputs, self.targets + other.targets)
 
 
 def products(
@@ -51,7 +61,7 @@ def products(
     """Sum up training windows of N prosumers, N a multiple of M."""
     cut, _ = windows_of(spec)
     size = spec.direct_inputs + 1
-    total = Products(np.zeros((models, 2, size, size)), np.zeros((models, 2, size)))
+    total = Products(spec, np.zeros((models, 2, size, size)), np.zeros((models, 2, size)))
     some = train[:: max(1, len(train) // TIMES_USED)]
     step = AT_ONCE if spec.task == "step" else 4
     mean, std = scaling.load_mean_kw[:, None, None], scaling.load_std_kw[:, None, None]
@@ -71,6 +81,7 @@ def products(
         y = (load.reshape(models, -1), (weight * index).reshape(models, -1))
         pairs = ((x, y[0]), (weighted, y[1]))
         total += Products(
+            spec,
             np.stack([a.swapaxes(1, 2) @ a for a, _ in pairs], axis=1),
             np.stack([(a * b[..., None]).sum(axis=1) for a, b in pairs], axis=1),
         )
@@ -78,9 +89,18 @@ def products(
 
 
 def solve(found: Products) -> dict[str, Any]:
-    """The weights `DIRECT_W` (M, D, 2) and `DIRECT_B` (M, 1, 2), float32."""
+    """The weights `DIRECT_W` (M, D, 2) and `DIRECT_B` (M, 1, 2), float32.
+
+    Those of load are 0 where its line does not look (`raygrid.learning.network.load_inputs`).
+    """
     size = found.inputs.shape[-1]
-    scale = found.inputs[..., -1:, -1:] * RIDGE + 1e-9
-    fitted = np.linalg.solve(found.inputs + scale * np.eye(size), found.targets[..., None])
-    both = fitted[..., 0].swapaxes(1, 2).astype(np.float32)
+    penalised = found.inputs + (found.inputs[..., -1:, -1:] * RIDGE + 1e-9) * np.eye(size)
+    both = np.zeros((len(penalised), size, 2), dtype=np.float32)
+    for k, seen in enumerate(
+        (np.append(load_inputs(found.spec), True), np.ones(size, dtype=np.bool_))
+    ):
+        rows = np.flatnonzero(seen)
+        square = penalised[:, k][:, rows[:, None], rows]
+        fitted = np.linalg.solve(square, found.targets[:, k, rows, None])
+        both[:, rows, k] = fitted[..., 0]
     return {DIRECT_W: both[:, :-1], DIRECT_B: both[:, -1:]}

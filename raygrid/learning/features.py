@@ -34,6 +34,9 @@ TYPICAL = ("typical_load", "typical_load_before", "load_deviation")
 """What training days say of a household's load at that time of day, and a step before."""
 KNOWN = (*CALENDAR, *AHEAD, "anchor_load", "anchor_index", "envelope_share", "has_pv", *TYPICAL)
 """Channels of a step ahead, of each prosumer."""
+LAGGED = ("load", "pv_index") * len(LAG_DAYS) + ("unusual_load",) * len(LAG_DAYS)
+"""Channels of a step ahead at its lags: loads over what is typical of their own day as well, which
+says more after a weekend."""
 MIN_CLEAR_W = 10.0
 INDEX_LIMIT = 1.5
 SMALL_LOAD = 0.05
@@ -344,7 +347,7 @@ class Windows:
 
 STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
 KNOWN_CHANNELS = len(KNOWN)
-DAY_CHANNELS = 2 * len(LAG_DAYS) + KNOWN_CHANNELS
+DAY_CHANNELS = len(LAGGED) + KNOWN_CHANNELS
 FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
 """First period that has all lags."""
 
@@ -407,7 +410,11 @@ def day_ahead(series: Series, scaling: Scaling, days: IntArray) -> Windows:
     anchor = np.stack([load, sky], axis=3).astype(np.float32)
     found = _finish(series, scaling, ahead, None, anchor)
     own = np.concatenate([lag[..., (0, 2)] for lag in lags], axis=3)
-    steps = np.concatenate([own, found.known], axis=3)
+    unusual = [
+        lag[..., 0] - series.typical[:, ahead - back * STEPS_PER_DAY, 0]
+        for lag, back in zip(lags, LAG_DAYS, strict=True)
+    ]
+    steps = np.concatenate([own, np.stack(unusual, axis=3), found.known], axis=3)
     return Windows(steps, found.known, anchor, found.envelope_kw, found.load_kw, found.pv_kw)
 
 

@@ -20,12 +20,14 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from raygrid.arrays import BoolArray
 from raygrid.learning.dataset import STEPS_PER_DAY
 from raygrid.learning.features import (
     CALENDAR,
     DAY_CHANNELS,
     KNOWN,
     KNOWN_CHANNELS,
+    LAGGED,
     OWN,
     PUBLIC,
     STEP_CHANNELS,
@@ -45,10 +47,14 @@ SKY_TERMS = 16
 """Products of the forecast sky that reach the hybrid's heads of the day ahead."""
 LAST_STEPS = 8
 """Steps whose load and sky the hybrid's heads see unchanged."""
-LAST_CHANNELS = tuple(
-    (OWN + PUBLIC).index(name)
-    for name in ("load", "load_log", "pv_index", "sky_index", "forecast_index", "roughness")
+_LAST = ("load", "load_log", "pv_index", "sky_index", "forecast_index", "roughness")
+LAST_CHANNELS = tuple((OWN + PUBLIC).index(name) for name in _LAST)
+SKY = (
+    *("pv_index", "sky_index", "roughness", "forecast_index", "clear_sky", "index_next"),
+    *("index_in_an_hour", "anchor_index", "envelope_share", "has_pv"),
 )
+"""Channels that the line of load does not look at: over some months, sun and load go together
+by chance and by season, and a regression takes that for a cause."""
 
 Arrays = Mapping[str, Any]
 """Weights by name, of numpy or of torch."""
@@ -415,6 +421,17 @@ def direct_inputs(spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
         return ops.concatenate([steps, mean, *_sky_terms(known, ops)])
     last = [steps[:, :, -LAST_STEPS:, k] for k in LAST_CHANNELS]
     return ops.concatenate([ops.concatenate(last)[:, :, None], known])
+
+
+def load_inputs(spec: NetworkSpec) -> BoolArray:
+    """Which of `direct_inputs` (D,) the line of load looks at."""
+    if spec.task == "step":
+        return np.array([name not in SKY for name in _LAST for _ in range(LAST_STEPS)] + _NO_SKY)
+    each = [name not in SKY for name in LAGGED] + _NO_SKY
+    return np.array([*each, *each, *[False] * SKY_TERMS])
+
+
+_NO_SKY = [name not in SKY for name in KNOWN]
 
 
 def _sky_terms(known: Any, ops: Ops) -> list[Any]:

@@ -471,7 +471,9 @@ def _learner(
     options: TrainOptions,
     device: str,
 ) -> Learner:
-    """Who trains in this process."""
+    """Who trains in this process, on one thread: several wait for each other where other
+    processes compute, a hundred times as long as they save."""
+    require_torch().set_num_threads(1)
     if options.way != "federated":
         return Trainer(spec, make_series(data, scaling), scaling, *parts, options, device)
     from raygrid.learning.hosted import (

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from raygrid.errors import InputError
-from raygrid.learning.adapting import OUTSIDE, adjusted, adjustment_rows
+from raygrid.learning.adapting import adjusted, adjustment_rows
+from raygrid.learning.calibration import OUTSIDE
 from raygrid.learning.dataset import STEPS_PER_DAY, build_dataset
 from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
 from raygrid.learning.inference import load_forecaster
