@@ -25,7 +25,12 @@ TASK = click.option(
     show_default=True,
     help="One step ahead from 24 steps behind, or the day ahead from its midnight.",
 )
-EPOCHS = click.option("--epochs", type=click.IntRange(1, 10_000), default=6, show_default=True)
+EPOCHS = click.option(
+    "--epochs",
+    type=click.IntRange(1, 10_000),
+    help="Default: 24 for a step, 15 for the day ahead.",
+)
+DEFAULT_EPOCHS = {"step": 24, "day": 15}
 READINGS = click.option(
     "--data",
     "readings",
@@ -83,7 +88,7 @@ def forecaster(
     for_anybody: bool,
     agents: int | None,
     seed: int,
-    epochs: int,
+    epochs: int | None,
     actors: str | None,
     address: str | None,
     device: str,
@@ -114,7 +119,7 @@ def forecaster(
     data = _dataset(loaded, base_dir, readings)
     kind = f"{way}-for-anybody" if for_anybody else way
     folder = _folder(out / data.name / f"forecaster-{task}-{kind}-{seed}")
-    options = options_for(way, seed, epochs, task)
+    options = options_for(way, seed, epochs or DEFAULT_EPOCHS[task], task)
     spec = NetworkSpec(task=task, embedding=0) if for_anybody else NetworkSpec(task=task)
 
     def tell(line: str) -> None:
@@ -167,7 +172,7 @@ def compare(
     task: str,
     models: str | None,
     seeds: str,
-    epochs: int,
+    epochs: int | None,
     readings: Path | None,
     out: Path,
     settings: tuple[str, ...],
@@ -197,7 +202,7 @@ def compare(
         models=models.split(",") if models else MODELS,
         seeds=chosen_seeds,
         task=task,
-        epochs=epochs,
+        epochs=epochs or DEFAULT_EPOCHS[task],
         tell=lambda line: click.echo(line, err=True),
     )
     text = markdown(summary_rows(found), found, kinds)
