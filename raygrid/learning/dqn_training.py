@@ -71,10 +71,14 @@ class TrainingDays:
 
     @cached_property
     def worth(self) -> Worth:
-        """What stored energy is worth, from the training days."""
+        """What stored energy is worth, from the training days, and by plan where days have one."""
         market, train = self.market, self.train
         known = train[:: max(1, len(train) // WORTH_DAYS)]
-        return Worth(opportunity_price(market.units, market.feed, known))
+        plan = market.feed.correction
+        return Worth(
+            opportunity_price(market.units, market.feed, known),
+            None if plan is None else plan.stored_value_per_kwh,
+        )
 
 
 @dataclass(frozen=True)

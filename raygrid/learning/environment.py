@@ -29,7 +29,7 @@ FEATURES = (
     "predicted_load", "predicted_pv", "surplus", "battery", "ev", "ev_must", "shiftable",
     "import_price", "export_price", "highest_price_ahead", "market_price", "peer_offers",
     "community_surplus", "sine_of_day", "cosine_of_day", "feeder_loading",
-    "planned_battery", "planned_ev", "position", "plan_takes", "plan_gives",
+    "planned_battery", "planned_ev", "position", "plan_takes", "plan_gives", "plan_value",
     "pv_share", "battery_hours", "ev_gives",
 )  # fmt: skip
 """The observation, in this order: that of III.E, what the day-ahead plan says, and what the home
@@ -139,14 +139,21 @@ class Worth:
     and Russell 1999). The differences are not discounted: with a discount of 0.95 a quarter hour
     and a bidder would otherwise never keep noon's energy until the evening.
 
+    Where days were planned, a battery's energy counts at the multiplier of that very day's plan: on
+    a day whose sun fills the batteries a kWh more is worth less than on others. What is gained is
+    then ``mu(t) (e(t+1) - e(t))``, the term of the plan's Lagrangian.
+
     Attributes
     ----------
     per_kwh : (P, N, 3) float64
         Value of a kWh when each period of the day begins [currency/kWh], such as
         `raygrid.learning.opportunity.opportunity_price`.
+    planned_per_kwh : (K, N) float64, optional
+        Multipliers of the batteries' energy in each period of the feed [currency/kWh].
     """
 
     per_kwh: FloatArray
+    planned_per_kwh: FloatArray | None = None
 
     def gained(
         self, period: IntArray, before_kwh: FloatArray, after_kwh: FloatArray, min_kwh: FloatArray
@@ -165,6 +172,9 @@ class Worth:
         now = self.per_kwh[period % len(self.per_kwh)]
         then = self.per_kwh[(period + 1) % len(self.per_kwh)]
         gain = then * (after_kwh - min_kwh) - now * (before_kwh - min_kwh)
+        if self.planned_per_kwh is not None:
+            change = (after_kwh - before_kwh)[..., Slot.BATTERY]
+            gain[..., Slot.BATTERY] = self.planned_per_kwh[period] * change
         return np.asarray(gain.sum(axis=-1))
 
 
@@ -256,10 +266,11 @@ class Observer:
         out[..., 17] = view.stores.plan_kw[..., Slot.EV] / self._both_kw
         out[..., 18] = feed.position_kw[k] / self._both_kw
         if feed.correction is None:
-            out[..., 19:21] = 0.0
+            out[..., 19:22] = 0.0
         else:
             out[..., 19], out[..., 20] = feed.correction.takes[k], feed.correction.gives[k]
-        out[..., 21:] = self._home
+            out[..., 21] = feed.correction.stored_value_per_kwh[k] / scales.price_per_kwh
+        out[..., 22:] = self._home
         return out
 
 

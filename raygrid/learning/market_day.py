@@ -119,6 +119,7 @@ class DayAheadPlan:
             np.asarray(correct & (units.eta_charge[battery] * mu - cycle > sell)),
             np.asarray(correct & (mu / units.eta_discharge[battery] + cycle < buy)),
             self.pv_max_kw,
+            mu,
         )
 
 

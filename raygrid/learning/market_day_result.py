@@ -453,5 +453,6 @@ def _unplanned(market: IntradayMarket, stores: StoreRule) -> Feed:
         return feed
     shape = feed.load_kw.shape
     always = np.ones(shape, dtype=np.bool_)
-    rule = Correction(np.zeros(shape), always, always, np.full(shape, np.inf))
+    none = np.zeros(shape)
+    rule = Correction(none, always, always, np.full(shape, np.inf), none)
     return replace(feed, correction=rule)

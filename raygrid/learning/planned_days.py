@@ -41,6 +41,8 @@ class PlannedDays:
     position_kw, planned_kw, pv_max_kw : (D * T, N) float64
         Net injections sold a day ahead, what was planned to be left for the grid, and the PV that
         the plan lets in [kW].
+    stored_value_per_kwh : (D * T, N) float64
+        What the plan takes a kWh in the battery to be worth [currency/kWh].
     plan_kw : (D * T, N, 3) float64
         Powers of the stores, discharge positive [kW].
     takes, gives : (D * T, N) bool
@@ -56,6 +58,7 @@ class PlannedDays:
     position_kw: FloatArray
     planned_kw: FloatArray
     pv_max_kw: FloatArray
+    stored_value_per_kwh: FloatArray
     plan_kw: FloatArray
     takes: BoolArray
     gives: BoolArray
@@ -78,13 +81,15 @@ class PlannedDays:
         planned, takes, gives = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
         pv_max = np.full(shape, np.inf)
         pv_max[rows] = self.pv_max_kw
+        stored_value = np.zeros(shape)
+        stored_value[rows] = self.stored_value_per_kwh
         position[rows], plan[rows], planned[rows] = self.position_kw, self.plan_kw, self.planned_kw
         takes[rows], gives[rows] = self.takes, self.gives
         return replace(
             feed,
             position_kw=position,
             plan_kw=plan,
-            correction=Correction(planned, takes, gives, pv_max),
+            correction=Correction(planned, takes, gives, pv_max, stored_value),
         )
 
     def starts(self, n_days: int) -> FloatArray:
@@ -151,6 +156,7 @@ def plan_days(
             "position_kw": plan.position_kw,
             "planned_kw": rule.planned_kw,
             "pv_max_kw": rule.pv_max_kw,
+            "stored_value_per_kwh": rule.stored_value_per_kwh,
             "plan_kw": plan.plan_kw,
             "takes": rule.takes,
             "gives": rule.gives,

@@ -466,6 +466,7 @@ class IntradayMarket:
 
 _NO_CORRECTION: dict[str, Any] = {
     "planned_kw": 0.0, "takes": False, "gives": False, "pv_max_kw": np.inf,
+    "stored_value_per_kwh": 0.0,
 }  # fmt: skip
 
 

@@ -73,12 +73,15 @@ class Correction:
         discharges what lacks.
     pv_max_kw : (K, N) float64
         PV that may be fed in where the plan curtails it, else infinite [kW].
+    stored_value_per_kwh : (K, N) float64
+        What the plan takes a kWh in the battery to be worth [currency/kWh].
     """
 
     planned_kw: FloatArray
     takes: BoolArray
     gives: BoolArray
     pv_max_kw: FloatArray
+    stored_value_per_kwh: FloatArray
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,20 @@ def test_own_effect_on_the_community_by_hand() -> None:
     np.testing.assert_allclose(effect[2:], 0.0, atol=1e-12)
 
 
+def test_energy_of_planned_days_counts_at_their_own_multipliers() -> None:
+    """0.5 kWh more in a battery at 0.31; EVs keep the price of the hour, 0.2 and 0.3 after it."""
+    per_kwh = np.full((2, 3, N_SLOTS), 0.2)
+    per_kwh[1] = 0.3
+    planned = np.array([[0.1, 0.1, 0.1], [0.31, 0.1, 0.1]])
+    before, after, least = np.zeros((1, 3, N_SLOTS)), np.zeros((1, 3, N_SLOTS)), np.ones((3, 3))
+    before[0, :, Slot.BATTERY] = 2.0
+    after[0, :, Slot.BATTERY] = 2.5, 2.0, 1.0
+    before[0, :, [Slot.EV, Slot.SHIFTABLE]] = after[0, :, [Slot.EV, Slot.SHIFTABLE]] = 1.0
+    before[0, 2, Slot.EV], after[0, 2, Slot.EV] = 3.0, 2.0
+    found = Worth(per_kwh, planned).gained(np.array([1]), before, after, least)
+    np.testing.assert_allclose(found[0], [0.5 * 0.31, 0.0, -0.1 + 0.2 * 1.0 - 0.3 * 2.0])
+
+
 def test_penalties_and_stored_energy() -> None:
     env = environment()
     env.reset(np.array([0]))

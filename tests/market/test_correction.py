@@ -41,7 +41,8 @@ def market_at_noon(
     must = market_must(market)
     planned = (pv - load + plan[0].sum(axis=-1) + must)[None]
     yes = np.ones((1, n), dtype=np.bool_)
-    rule = Correction(planned, takes & yes, gives & yes, np.full((1, n), pv_max_kw))
+    worth = np.full((1, n), 0.2)
+    rule = Correction(planned, takes & yes, gives & yes, np.full((1, n), pv_max_kw), worth)
     market.commit(NOON, np.zeros((1, n)), plan, rule)
     market.reset(np.array([NOON]))
     return market
@@ -129,7 +130,8 @@ def market_with_peers(action: Action, error_kw: float) -> IntradayMarket:
     powers["pv_kw"][NOON, battery] += error_kw
     yes, none = np.ones((1, n), dtype=np.bool_), np.zeros((1, n))
     market = IntradayMarket(people.units, replace(feed, **powers), no_limits(n))
-    rule = Correction(np.where(battery, 0.0, left)[None], yes, yes, np.full((1, n), np.inf))
+    planned, worth = np.where(battery, 0.0, left)[None], np.full((1, n), 0.2)
+    rule = Correction(planned, yes, yes, np.full((1, n), np.inf), worth)
     market.commit(NOON, none, np.zeros((1, n, 3)), rule)
     energy = np.where(battery, 0.5 * people.units.max_kwh[:, Slot.BATTERY], 0.0)
     start = people.units.initial_kwh.copy()
