@@ -35,7 +35,7 @@ def balance_trades(
     Parameters
     ----------
     import_kwh, export_kwh : (T, N) float64
-        Balance of each prosumer with the grid, rounded to whole watt-hours here [kWh].
+        Balance of each prosumer with the grid [kWh]; in whole watt-hours here (`whole_wh`).
     prosumer_id : (N,) int64
         The prosumers.
     import_price_per_kwh, export_price_per_kwh : (T,) float64
@@ -53,7 +53,7 @@ def balance_trades(
         (import_kwh, import_price_per_kwh, True),
         (export_kwh, export_price_per_kwh, False),
     ):
-        energy = np.rint(energy_kwh * WH_PER_KWH).astype(np.int64)
+        energy = whole_wh(energy_kwh)
         at, who = np.nonzero(energy)
         wh, price = energy[at, who], micro_price(tariff[at])
         people, grid = prosumer_id[who], np.full(len(who), GRID_ID, dtype=np.int64)
@@ -62,6 +62,27 @@ def balance_trades(
         nothing = np.zeros_like(value)
         found.append(Trades(number, seller, buyer, first_period + at, wh, price, value, nothing))
     return found[0], found[1]
+
+
+def whole_wh(energy_kwh: FloatArray) -> IntArray:
+    """Energies (T, N) in whole watt-hours whose sum over N is that of the energies, rounded.
+
+    By largest remainders, so that each is less than 1 Wh off and the grid connection, which is the
+    other side of all of them, half a watt-hour: rounded one by one, they would add up to more than
+    its meter's tolerance.
+
+    Parameters
+    ----------
+    energy_kwh : (T, N) float64
+        0 or more [kWh].
+    """
+    wh = energy_kwh * WH_PER_KWH
+    whole = np.floor(wh)
+    over = np.rint(wh.sum(axis=1)) - whole.sum(axis=1)
+    by_remainder = np.argsort(whole - wh, axis=1, kind="stable")
+    rank = np.empty_like(by_remainder)
+    np.put_along_axis(rank, by_remainder, np.arange(wh.shape[1])[None], axis=1)
+    return np.asarray(whole + (rank < over[:, None]), dtype=np.int64)
 
 
 def session_table(sessions: Sequence[Trades], first_id: int, first_period: int) -> pa.Table:

@@ -6,8 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raygrid.market.sessions import SESSIONS, balance_trades, n_sessions, session_table, slots
+from raygrid.market.sessions import (
+    SESSIONS,
+    balance_trades,
+    n_sessions,
+    session_table,
+    slots,
+    whole_wh,
+)
 from raygrid.market.trades import Trades, micro_value
 from raygrid.settlement.audit import RunRecords, audit
 from raygrid.settlement.delivery import delivery_of
@@ -230,3 +239,18 @@ def test_the_balance_at_tariff_is_whole_watt_hours():
     assert bought.energy_wh.tolist() == [1235, 2000]
     assert bought.period.tolist() == [96, 97]
     assert bought.value_micro.tolist() == [370_500, 800_000]
+
+
+@given(st.lists(st.lists(st.floats(0.0, 50.0), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_the_grid_is_billed_what_its_meter_shows(energies: list[list[float]]) -> None:
+    """Each is less than 1 Wh off, and all together less than one."""
+    kwh = np.array(energies)
+    found = whole_wh(kwh)
+    assert (np.abs(found - kwh * 1e3) < 1.0 + 1e-9).all()
+    np.testing.assert_array_equal(found.sum(axis=1), np.rint((kwh * 1e3).sum(axis=1)))
+
+
+def test_dust_of_many_does_not_add_up() -> None:
+    """Six take 0.7 Wh: 4 in all, where 1 Wh each would be 6."""
+    assert whole_wh(np.full((1, 6), 0.7e-3)).sum() == 4
+    assert whole_wh(np.full((2, 50), 0.1e-3)).sum(axis=1).tolist() == [5, 5]
