@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,7 @@ class MarketDay:
         """Write what the market is made of; of many prosumers the hosts write it."""
         run, case, is_first = self.run, self.case, self.day == 0
         if is_first:
-            for name, table in network_tables(case).items():
+            for name, table in network_tables(self.measured, case.network).items():
                 if name != "tariffs":
                     run.writer.write_table(name, table)
         if case.grid is not None:
@@ -214,7 +214,7 @@ class MarketDay:
             run.note(market.waits.describe(), self.day)
         if not self.has_schedule:
             return
-        network, result, first = self.case.network, self.result, self.first_period
+        network, result, first = self.measured.network, self.result, self.first_period
         rows = (self.case.n_periods, MERGE_ROWS)
         run.tables.write_pieces(
             "flows",
@@ -362,10 +362,12 @@ class MarketDay:
         began = horizon.start + timedelta(hours=self.day * horizon.day_hours)
         energy = None if traded is None else traded.energy_wh / 1e3
         constrained = self.run.scenario.market.network_constrained
+        # Markets may keep a reserve; how full a line is, its own limit says.
+        within_limits = replace(self.case, network=self.measured.network)
         return DaySummary(
             self.day,
             began.isoformat(),
-            clearing_summary(self.case, self.result, constrained, energy),
+            clearing_summary(within_limits, self.result, constrained, energy),
             self._central,
             self._powerflow,
             None if traded is None else traded.trades,

@@ -148,6 +148,9 @@ TARIFFS = pa.schema(
 NETWORK = pa.schema(
     _schema(["line", "from_bus", "to_bus"], ["x_pu", "limit_kw", "flow_offset_kw"]),
 )
+"""Lines with their true limits. Where markets keep a reserve (scenario section `stages.reserve`)
+`market_limit_kw` says what they take a limit for.
+"""
 
 BUSES = pa.schema(_schema(["bus"], ["x", "y"]))
 """Positions for drawing, written only where the network has them."""

@@ -13,12 +13,16 @@ import pytest
 from raygrid.market.sessions import SESSIONS
 from raygrid.results.reader import RunReader
 from raygrid.results.run_data import load_run
+from raygrid.scenario.build import draft_case
+from raygrid.scenario.load import load_scenario
 from raygrid.settlement.stored import audit_stored
 
 ROOT = Path(__file__).resolve().parent.parent
 DAYS, T, AGENTS = 2, 24, 16
+RESERVE = 0.1
 SETTINGS = (
     "stages.forecast=persistence", "stages.intraday=plan", "population.evs.share=0.4",
+    f"stages.reserve.line_share={RESERVE}",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -88,6 +92,24 @@ def test_meters_show_what_was_delivered_over_all_sessions(run):
     np.testing.assert_allclose(traded, 1e3 * rows["p_kw"].to_numpy(), atol=2.5)
     net = readings["traded_wh"].to_numpy().reshape(AGENTS + 1, -1).sum(axis=0)
     np.testing.assert_array_equal(net, 0)
+
+
+def test_lines_are_held_against_their_own_limits_not_what_the_reserve_leaves(run):
+    scenario, base_dir = load_scenario("community", agents=AGENTS, days=DAYS, settings=SETTINGS)
+    limit = draft_case(scenario, base_dir=base_dir).surveyed().network.limit_kw
+    lines, flows = table(run, "network"), table(run, "flows")
+    np.testing.assert_array_equal(lines["limit_kw"], limit)
+    np.testing.assert_allclose(lines["market_limit_kw"], (1 - RESERVE) * limit, rtol=1e-12)
+    row = np.searchsorted(lines["line"].to_numpy(), flows["line"].to_numpy())
+    np.testing.assert_array_equal(flows["limit_kw"], limit[row])
+    use = np.abs(flows["flow_kw"].to_numpy()) / limit[row]
+    clearing = json.loads((run / "summary.json").read_text())["clearing"]
+    assert clearing["max_line_utilisation"] == pytest.approx(use.max(), rel=1e-12)
+    # A line binds day ahead, and is as full as the reserve lets it be.
+    assert use.max() == pytest.approx(1 - RESERVE, rel=1e-6)
+    assert clearing["line_violations"] == 0
+    assert load_run(RunReader(run)).lines.kept_free == pytest.approx(RESERVE, rel=1e-9)
+    assert "Markets kept 10 % of each free." in (run / "report.html").read_text()
 
 
 def test_the_report_shows_the_stages(run):

@@ -195,6 +195,8 @@ def line_use(data: RunData, other: RunData | None = None) -> Figure:
         f"at {percent(use[worst])}; {heavy} of {len(use)} lines reach 80 %, {over} exceed "
         f"their limit. Limits were {limits}."
     )
+    if lines.kept_free:
+        caption += f" Markets kept {percent(lines.kept_free, 2)} of each free."
     if shown < len(use):
         caption += f" Shown are the {shown} fullest lines."
     if other is not None and beside is not None:

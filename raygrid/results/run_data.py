@@ -54,6 +54,17 @@ class Lines:
     limit_kw: FloatArray
     utilisation: FloatArray | None
     flow_kw: FloatArray | None
+    market_limit_kw: FloatArray | None = None
+    """What markets take limits for, where they keep a reserve."""
+
+    @property
+    def kept_free(self) -> float:
+        """Largest share of its limit that markets keep free of a line."""
+        if self.market_limit_kw is None:
+            return 0.0
+        has_limit = np.isfinite(self.limit_kw) & (self.limit_kw > 0)
+        taken = self.market_limit_kw[has_limit] / self.limit_kw[has_limit]
+        return float((1.0 - taken).max(initial=0.0))
 
     @property
     def busiest(self) -> FloatArray:
@@ -300,7 +311,9 @@ def _lines(run: RunReader, period: IntArray) -> Lines:
         known, _, by_line = _pivot(columns, "line", "flow_kw")
         flow = by_line[np.searchsorted(known, line)]
         use = line_utilisation(flow, limit[:, None])
-    return Lines(line, net["from_bus"].to_numpy(), net["to_bus"].to_numpy(), limit, use, flow)
+    ends = (net[name].to_numpy() for name in ("from_bus", "to_bus"))
+    market = net["market_limit_kw"].to_numpy() if "market_limit_kw" in net.column_names else None
+    return Lines(line, *ends, limit, use, flow, market)
 
 
 def _known_buses(run: RunReader, prices: Prices | None) -> IntArray:

@@ -427,8 +427,16 @@ def tariff_rows(grid: GridConnection, first_period: int = 0) -> pa.Table:
     return schemas.conform("tariffs", pa.table({"period": periods} | tariffs))
 
 
-def network_tables(case: Case) -> dict[str, pa.Table]:
-    """Those tables of a case that do not grow with its prosumers."""
+def network_tables(case: Case, market: Network | None = None) -> dict[str, pa.Table]:
+    """Those tables of a case that do not grow with its prosumers.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+    market : Network, optional
+        The network as markets take it, where they keep a reserve of its limits.
+    """
     network = case.network
     lines = {
         "line": network.line_id,
@@ -439,6 +447,8 @@ def network_tables(case: Case) -> dict[str, pa.Table]:
         "flow_offset_kw": network.flow_offset_kw,
         "r_pu": network.r_pu,
     }
+    if market is not None and not np.array_equal(market.limit_kw, network.limit_kw):
+        lines["market_limit_kw"] = market.limit_kw
     tables = {"network": schemas.conform("network", pa.table(lines))}
     if case.grid is not None:
         tables["tariffs"] = tariff_rows(case.grid)
