@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from math import inf
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from time import perf_counter
 from traceback import clear_frames
 from types import TracebackType
@@ -62,13 +63,14 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if trace is not None:
-            # The frames of an interrupted round hold channels of the compiled graph. Freed after
-            # Ray's shutdown, they crash the interpreter.
-            clear_frames(trace)
-            gc.collect()
-        self._warm_up.close()
-        self._cluster.close()
+        with _uninterrupted():
+            if trace is not None:
+                # The frames of an interrupted round hold channels of the compiled graph. Freed
+                # after Ray's shutdown, they crash the interpreter.
+                clear_frames(trace)
+                gc.collect()
+            self._warm_up.close()
+            self._cluster.close()
 
     def _load_ahead(self, libraries: tuple[str, ...]) -> None:
         """Load what can be; what fails fails again, and is reported, where it is needed."""
@@ -117,6 +119,20 @@ class Session:
         if isinstance(placement, PlacementPolicy):
             placement = self.plan(case, placement, tell)
         return RayMarket(case, placement, self.resources, before_load=self._warm_up.wait)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep another Ctrl-C from breaking off Ray's shutdown, which takes some seconds and then ends
+    the process by itself."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def clearing_options(scenario: Scenario) -> ClearingOptions:

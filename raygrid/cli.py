@@ -57,8 +57,14 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        if current_thread() is main_thread():
+            # Another Ctrl-C shall not break off the end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         click.echo("raygrid: interrupted", err=True)
         code = int(ExitCode.INTERRUPTED)
+        # Where code given as text was interrupted (dataclasses are made of such), `python -m` ends
+        # by a signal, whatever it exits with, unless other such code has run since.
+        exec("")
     except BrokenPipeError:
         # The reader of our output went away (| head): nothing is wrong, nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,8 @@
 """The command line: exit codes, one-line errors, the scenario commands."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,15 @@ import pytest
 
 from raygrid import __version__, cli
 from raygrid.errors import EndedShortError, InputError
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """A command that ends takes no more interrupts; the tests' own process does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(monkeypatch, *arguments):
@@ -86,3 +97,19 @@ def test_run_as_a_module():
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip() == "raygrid: 'tinny': no such scenario or file; did you mean 'tiny'?"
+
+
+def test_an_interrupt_in_code_that_is_text_ends_by_the_exit_code(tmp_path):
+    """Such as a dataclass that is being made: `python -m` would end by the signal instead."""
+    (tmp_path / "program.py").write_text(
+        "from raygrid import cli\n"
+        "cli.cli.main = lambda **_: exec('raise KeyboardInterrupt')\n"
+        "cli.main()\n"
+    )
+    root = Path(cli.__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "program"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "raygrid: interrupted\n")

@@ -311,9 +311,9 @@ def _lines(run: RunReader, period: IntArray) -> Lines:
         known, _, by_line = _pivot(columns, "line", "flow_kw")
         flow = by_line[np.searchsorted(known, line)]
         use = line_utilisation(flow, limit[:, None])
-    ends = (net[name].to_numpy() for name in ("from_bus", "to_bus"))
     market = net["market_limit_kw"].to_numpy() if "market_limit_kw" in net.column_names else None
-    return Lines(line, *ends, limit, use, flow, market)
+    begin, end = net["from_bus"].to_numpy(), net["to_bus"].to_numpy()
+    return Lines(line, begin, end, limit, use, flow, market)
 
 
 def _known_buses(run: RunReader, prices: Prices | None) -> IntArray:
