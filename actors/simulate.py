@@ -130,7 +130,8 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
     # Of many prosumers only the hosts know the sums that complete the case.
     case = draft if len(draft.community) > MAX_MATCHED_PROSUMERS else draft.surveyed()
     stages, measured = None, None
-    if scenario.stages.intraday != "none":
+    left_out = scenario.stages.left_out(len(draft.community))
+    if scenario.stages.intraday != "none" and not left_out:
         stages, measured, case = _staged(scenario, base_dir, draft)
     build_s = perf_counter() - started
     chain, unsettled = chain_of_run(options.chain, scenario.settlement, len(draft.community))
@@ -156,6 +157,8 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
         )
         match_up_to = scenario.market.match_up_to_prosumers
         placement = session.plan(case, options.actors, tell, options.feeders, match_up_to)
+        if left_out:
+            tell(left_out)
         check_shared(
             options.out, len(draft.community) * draft.n_periods * n_days, session.resources
         )
@@ -163,6 +166,7 @@ def simulate(options: SimulateOptions, tell: Callable[[str], None] = lambda _: N
             writer.write_scenario(dump_resolved(scenario, base_dir))
             tables = DayTables(writer, n_days)
             run = Run(scenario, writer, tables, tell, options.central, stages)
+            run.note(left_out)
             course = Course(run, draft, base_dir, measured)
             hint = going_on(f"give 'raygrid simulate --resume {writer.path}'")
             with hint, ExitStack() as stack:

@@ -22,7 +22,8 @@ from raygrid.scenario.load import load_scenario
 ROOT = Path(__file__).resolve().parent.parent
 DAYS, T = 3, 24
 SETTINGS = ("population.evs.share=0.4", "population.evs.v2g_share=0.5",
-            "population.shiftable.share=0.4")  # fmt: skip
+            "population.shiftable.share=0.4", "stages.forecast=perfect",
+            "stages.intraday=none")  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

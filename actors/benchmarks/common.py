@@ -25,6 +25,9 @@ from raygrid.scenario.load import load_scenario
 
 T = TypeVar("T")
 
+BARE = ("stages.forecast=perfect", "stages.intraday=none")
+"""Settings of a market day that is cleared on what will be measured, and of no other stage."""
+
 GIB = 1024.0**3
 SAMPLE_S = 0.25
 REPEATED_UP_TO = 2_400_000

@@ -29,7 +29,7 @@ from unittest.mock import patch
 from pyarrow.parquet import read_table
 from pydantic import Field, PositiveInt
 
-from actors.benchmarks.common import SuiteSettings, load
+from actors.benchmarks.common import BARE, SuiteSettings, load
 from actors.benchmarks.deaths import (
     Moment,
     Victim,
@@ -55,6 +55,7 @@ HEALTH = {
 WORKER_HOST = "127.0.0.2"
 HOSTS = 2
 FLAGS = ("--chain=none", "--no-central")
+MARKET = tuple(word for setting in BARE for word in ("--set", setting))
 SECONDS_TO_REACH = {False: 10.0, True: 30.0}
 """Of a killed process, and of a killed raylet."""
 ROUNDS_TO_REACH = 10
@@ -272,8 +273,8 @@ def simulate_and_die(out: Path, moment: str, agents: int) -> None:
     from actors.simulate import SimulateOptions, simulate
 
     options = SimulateOptions(
-        "community", out, "raygrid benchmark recovery", agents=agents, chain="none", central=False,
-        actors=PlacementPolicy.parse(str(HOSTS)),
+        "community", out, "raygrid benchmark recovery", settings=BARE, agents=agents, chain="none",
+        central=False, actors=PlacementPolicy.parse(str(HOSTS)),
     )  # fmt: skip
     with dying_driver(Moment(moment)):
         simulate(options)
@@ -326,7 +327,8 @@ def kill_drivers(report: Report, settings: Settings) -> None:
         folder = Path(name)
         agents = f"--agents={settings.agents}"
         started = perf_counter()
-        raygrid("simulate", "community", agents, "--actors=2", *FLAGS, "--out", folder / "whole")
+        words = ("simulate", "community", agents, "--actors=2", *MARKET, *FLAGS)
+        raygrid(*words, "--out", folder / "whole")
         whole_s = perf_counter() - started
         (whole,) = (folder / "whole" / "community").iterdir()
         for moment in settings.drivers:

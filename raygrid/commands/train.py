@@ -103,7 +103,7 @@ def forecaster(
     last line printed is that folder.
     """
     from raygrid.learning.inference import save_forecaster
-    from raygrid.learning.network import NetworkSpec
+    from raygrid.learning.network import NetworkSpec, spec_for_anybody
     from raygrid.learning.training import choose_device, options_for
     from raygrid.learning.training import train as run_training
     from raygrid.scenario.load import load_scenario
@@ -120,7 +120,7 @@ def forecaster(
     kind = f"{way}-for-anybody" if for_anybody else way
     folder = _folder(out / data.name / f"forecaster-{task}-{kind}-{seed}")
     options = options_for(way, seed, epochs or DEFAULT_EPOCHS[task], task)
-    spec = NetworkSpec(task=task, embedding=0) if for_anybody else NetworkSpec(task=task)
+    spec = spec_for_anybody(task) if for_anybody else NetworkSpec(task=task)
 
     def tell(line: str) -> None:
         click.echo(line, err=True)

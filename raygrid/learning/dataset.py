@@ -104,6 +104,29 @@ class Dataset:
             pv_rating_kw=self.pv_rating_kw[index],
         )
 
+    def until(self, day: int, days_before: int) -> Dataset:
+        """The series of a day, the last, and of so many days before it, which are for training.
+
+        Parameters
+        ----------
+        day : int
+            Which day.
+        days_before : int
+            At most; fewer where the series begins later.
+        """
+        first = max(0, day - days_before)
+        steps = slice(first * STEPS_PER_DAY, (day + 1) * STEPS_PER_DAY)
+        start = self.clock.start + timedelta(days=first)
+        return replace(
+            self,
+            clock=replace(self.clock, start=start),
+            first_days=(0, day - first, day - first, day - first + 1),
+            load_kw=self.load_kw[:, steps],
+            pv_kw=self.pv_kw[:, steps],
+            weather=Weather(**{name: v[steps] for name, v in vars(self.weather).items()}),
+            import_price_per_kwh=self.import_price_per_kwh[steps],
+        )
+
     def digest(self) -> str:
         """SHA-256 of what a forecaster can learn from, for manifests."""
         found = hashlib.sha256(repr((self.clock, self.first_days)).encode())

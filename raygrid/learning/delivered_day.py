@@ -10,6 +10,7 @@ import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
+from raygrid.learning.forecasting import forecast_when_due, period_before
 from raygrid.learning.market_day import DayAheadPlan, between_peers, plan_of
 from raygrid.learning.market_day_intraday import (
     Acts,
@@ -32,6 +33,7 @@ from raygrid.prosumer.population import Population
 from raygrid.prosumer.stores import StoreKind
 from raygrid.scenario.case import Case
 from raygrid.scenario.config import Scenario, TablesPopulation
+from raygrid.scenario.stages import Stages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -291,8 +293,8 @@ def deliver(
 
     Elastic demand is what it was planned to be, as far as what is measured allows; what prosumers
     generate is taken as PV. Orders are placed on learned forecasts of each period where there are
-    some, else on the period before, those of the first period on the forecast of the day before;
-    on what is measured where the market was cleared on that.
+    some, else by the rule `stages.step`, those of the first period on the forecast of the day
+    ahead; on what is measured where the market was cleared on that.
 
     Parameters
     ----------
@@ -322,10 +324,10 @@ def deliver(
     forecast = Predictions(
         known.prosumer_id, known.fixed_load_kw + dispatch.demand_kw, known.generation_limit_kw
     )
-    is_perfect = scenario.stages.forecast == "perfect"
+    # What is fixed of a load is forecast; elastic demand is known as planned.
     before = [
-        now if is_perfect else np.column_stack([ahead[:, :1], now[:, :-1]])
-        for ahead, now in ((forecast.load_kw, load), (forecast.pv_kw, pv))
+        _when_due(scenario.stages, known.fixed_load_kw, people.fixed_load_kw) + dispatch.demand_kw,
+        _when_due(scenario.stages, forecast.pv_kw, pv),
     ]
     held: Held = {}
     if outlook is not None:
@@ -340,7 +342,7 @@ def deliver(
             low, high = held[name, "load"]
             held[name, "load"] = fixed * low, fixed * high
             if name == "step":
-                # What is fixed of a load without a price; elastic demand is known as planned.
+                # Of a load without a price.
                 before = [fixed * mine.expected_kw[..., 0] + flexible, mine.expected_kw[..., 1]]
     step = Predictions(known.prosumer_id, *before)
     none = np.zeros_like(demand)
@@ -359,6 +361,14 @@ def deliver(
         plan, day, market, known, forecast, step, held, people.fixed_load_kw, bidders, fallbacks,
         perf_counter() - started,
     )  # fmt: skip
+
+
+def _when_due(stages: Stages, ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:
+    """Forecasts (N, T) of periods when their orders are due, where no weights make them [kW]."""
+    if stages.forecast == "perfect":
+        return measured_kw
+    by = forecast_when_due if stages.step == "corrected" else period_before
+    return by(ahead_kw, measured_kw)
 
 
 def _keys(ids: IntArray, n_periods: int, first_period: int) -> dict[str, Any]:

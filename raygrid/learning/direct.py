@@ -22,6 +22,7 @@ from raygrid.learning.network import (
     NumpyOps,
     direct_inputs,
     load_inputs,
+    pv_inputs,
 )
 
 RIDGE = 1e-6
@@ -91,15 +92,13 @@ def products(
 def solve(found: Products) -> dict[str, Any]:
     """The weights `DIRECT_W` (M, D, 2) and `DIRECT_B` (M, 1, 2), float32.
 
-    Those of load are 0 where its line does not look (`raygrid.learning.network.load_inputs`).
+    They are 0 where a line does not look (`raygrid.learning.network.load_inputs`, `pv_inputs`).
     """
     size = found.inputs.shape[-1]
     penalised = found.inputs + (found.inputs[..., -1:, -1:] * RIDGE + 1e-9) * np.eye(size)
     both = np.zeros((len(penalised), size, 2), dtype=np.float32)
-    for k, seen in enumerate(
-        (np.append(load_inputs(found.spec), True), np.ones(size, dtype=np.bool_))
-    ):
-        rows = np.flatnonzero(seen)
+    for k, seen in enumerate((load_inputs(found.spec), pv_inputs(found.spec))):
+        rows = np.flatnonzero(np.append(seen, True))
         square = penalised[:, k][:, rows[:, None], rows]
         fitted = np.linalg.solve(square, found.targets[:, k, rows, None])
         both[:, rows, k] = fitted[..., 0]

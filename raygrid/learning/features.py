@@ -8,7 +8,7 @@ output to it in the training days. Everything that is fitted here is fitted to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,14 @@ KNOWN = (*CALENDAR, *AHEAD, "anchor_load", "anchor_index", "envelope_share", "ha
 LAGGED = ("load", "pv_index") * len(LAG_DAYS) + ("unusual_load",) * len(LAG_DAYS)
 """Channels of a step ahead at its lags: loads over what is typical of their own day as well, which
 says more after a weekend."""
+DAY_STEP = (*LAGGED, *KNOWN)
+"""Channels of a step of the day ahead."""
+OF_LOAD = ("load", "unusual_load", "anchor_load", *TYPICAL)
+"""Those that tell of a household's load."""
+SCALE_DAYS = 28
+"""Days before a market day, that scales are taken from where weights fit any prosumers."""
+DARK = 0.02
+"""Share of the rating below which an envelope is taken for night, and has no index."""
 MIN_CLEAR_W = 10.0
 INDEX_LIMIT = 1.5
 SMALL_LOAD = 0.05
@@ -49,6 +57,9 @@ AROUND = 2
 """Quarter hours on either side that typical loads are averaged over."""
 ENVELOPE_SPREAD = 2
 """Quarter hours on either side that the envelope's ratio is smoothed over."""
+
+
+COMMON_SCALES = ("weather_mean", "weather_std", "price_mean", "price_std")
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,11 @@ class Scaling:
     def of_arrays(cls, arrays: dict[str, Any]) -> Scaling:
         """From stored arrays."""
         return cls(**{f.name: arrays[f"scaling.{f.name}"] for f in fields(cls)})
+
+    def rows(self, index: IntArray) -> Scaling:
+        """Scales of the prosumers at these positions."""
+        names = {f.name for f in fields(self)} - set(COMMON_SCALES)
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
 def fit_scaling(data: Dataset) -> Scaling:
@@ -205,7 +221,9 @@ class Series:
     report: DataReport
 
 
-def make_series(data: Dataset, scaling: Scaling, *, recent: bool = True) -> Series:
+def make_series(
+    data: Dataset, scaling: Scaling, *, recent: bool = True, dark: float = DARK
+) -> Series:
     """Normalise a data set into channels.
 
     Parameters
@@ -217,6 +235,8 @@ def make_series(data: Dataset, scaling: Scaling, *, recent: bool = True) -> Seri
     recent : bool
         Whether channels that only forecasts of one step see (load_log, roughness) are filled in;
         forecasts of the day ahead do without.
+    dark : float
+        Share of the rating below which an envelope has no index.
     """
     n, n_periods = data.load_kw.shape
     fence = scaling.load_fence_kw.astype(data.load_kw.dtype)[:, None]
@@ -224,7 +244,7 @@ def make_series(data: Dataset, scaling: Scaling, *, recent: bool = True) -> Seri
     weather = data.weather
     clear = weather.clear_ghi_w_per_m2
     envelope = scaling.pv_ratio[:, np.arange(n_periods) % STEPS_PER_DAY] * clear
-    floor = np.maximum(0.02 * scaling.pv_rating_kw, 1e-9)[:, None]
+    floor = np.maximum(dark * scaling.pv_rating_kw, 1e-9)[:, None]
     index = np.where(envelope > floor, data.pv_kw / np.maximum(envelope, floor), 0.0)
     index = np.clip(index, 0.0, INDEX_LIMIT)
     has_pv = scaling.pv_rating_kw > 0
@@ -347,7 +367,7 @@ class Windows:
 
 STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
 KNOWN_CHANNELS = len(KNOWN)
-DAY_CHANNELS = len(LAGGED) + KNOWN_CHANNELS
+DAY_CHANNELS = len(DAY_STEP)
 FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
 """First period that has all lags."""
 

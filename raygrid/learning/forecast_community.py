@@ -25,7 +25,14 @@ from raygrid.learning.dataset import (
     known_weather,
     past_weather,
 )
-from raygrid.learning.features import LAG_DAYS, Scaling, day_ahead, fit_scaling, make_series
+from raygrid.learning.features import (
+    LAG_DAYS,
+    SCALE_DAYS,
+    Scaling,
+    day_ahead,
+    fit_scaling,
+    make_series,
+)
 from raygrid.learning.forecasting import Naive, quarter_hours
 from raygrid.learning.inference import Forecaster, expected_powers
 from raygrid.learning.network import NetworkSpec
@@ -38,8 +45,6 @@ from raygrid.scenario.config import CommunityPopulation, Scenario
 from raygrid.scenario.drawn import DrawnCommunity
 
 PAST_DAYS = max(LAG_DAYS)
-SCALE_DAYS = 28
-"""Days before, that scales are taken from where the weights fit any prosumers."""
 LOAD, PV = 4, 1
 """Where the profiles of fixed loads and PV stand in a packed population."""
 
@@ -77,8 +82,9 @@ class NaiveShapes:
 class LearntShapes:
     """A forecaster with shared weights, and the past of the shapes that it forecasts.
 
-    Weights without embeddings forecast each kind of household once, however many are of it: its
-    forecast is its size times that of its shape. Weights with embeddings know prosumers by id.
+    Weights without embeddings forecast each load shape once and each orientation of PV once,
+    however many households are of it: a forecast is its size times that of its shape. Weights with
+    embeddings know prosumers by id.
 
     Attributes
     ----------
@@ -106,12 +112,11 @@ class LearntShapes:
     prosumer_id: IntArray
 
     def forecast(self, prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
-        """Forecast each kind of household, or each household that the weights know."""
+        """Forecast each load shape and orientation, or each household that the weights know."""
         load, pv = _shaped(prosumers)
         facing = np.where(pv.scale > 0, pv.shape, -1)
         if len(self.prosumer_id):
-            # Each its own kind, and its shape is its own power.
-            kind = np.arange(len(facing))
+            # The shape of each is its own power.
             own = np.searchsorted(self.prosumer_id, prosumers.prosumer_id)
             size_kw, rating_kw = load.scale, pv.scale
             found = self._powers(
@@ -120,25 +125,26 @@ class LearntShapes:
                 (own, own),
                 self.weights["embedding"][0, own],
             )
-            load, pv = (replace(p, scale=np.ones(len(own))) for p in (load, pv))
-        else:
-            pairs = np.stack([load.shape, facing], axis=1)
-            unique, kind = np.unique(pairs, axis=0, return_inverse=True)
-            shape, facing = unique.T
-            nobody = np.zeros((len(shape), 0), dtype=np.float32)
-            found = self._powers(
-                (shape, np.ones(len(shape))), (facing, facing >= 0), (shape, facing), nobody
-            )
-        row = kind.reshape(-1).astype(np.int32)
+            row, one = np.arange(len(own), dtype=np.int32), np.ones(len(own))
+            return ShapedProfile(found[0], row, one), ShapedProfile(found[1], row, one)
+        shapes, of_load = np.unique(load.shape, return_inverse=True)
+        orientations, of_pv = np.unique(facing, return_inverse=True)
+        # Load shapes without PV, and PV above any load: neither forecast looks at the other's.
+        facing = np.concatenate([np.full(len(shapes), -1), orientations])
+        shape = np.concatenate([shapes, np.full(len(orientations), shapes[0])])
+        nobody = np.zeros((len(shape), 0), dtype=np.float32)
+        found = self._powers(
+            (shape, np.ones(len(shape))), (facing, facing >= 0), (shape, facing), nobody
+        )
         return (
-            ShapedProfile(np.ascontiguousarray(found[..., 0]), row, load.scale),
-            ShapedProfile(np.ascontiguousarray(found[..., 1]), row, pv.scale),
+            ShapedProfile(found[0, : len(shapes)], of_load.astype(np.int32), load.scale),
+            ShapedProfile(found[1, len(shapes) :], of_pv.astype(np.int32), pv.scale),
         )
 
     def _powers(
         self, load: tuple[Any, Any], pv: tuple[Any, Any], scales: tuple[Any, Any], embedding: Any
     ) -> FloatArray:
-        """Load and PV (n, 96, 2) of the day, of some shapes (n,) times sizes (n,).
+        """Load and PV (2, n, 96) of the day, of some shapes (n,) times sizes (n,).
 
         A PV shape of -1 is none; `scales` are rows of the load scaling and of the PV scaling.
         """
@@ -158,9 +164,10 @@ class LearntShapes:
             pv_kw=pv_kw,
             pv_rating_kw=scaling.pv_rating_kw,
         )
-        channels = make_series(data, scaling, recent=False)
+        channels = make_series(data, scaling, recent=False, dark=self.spec.dark)
         windows = day_ahead(channels, scaling, np.array([PAST_DAYS]))
-        return expected_powers(self.spec, self.weights, scaling, windows, embedding)
+        found = expected_powers(self.spec, self.weights, scaling, windows, embedding)
+        return np.ascontiguousarray(np.moveaxis(found, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -392,6 +399,12 @@ def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
             "train one for the day ahead: raygrid train forecaster --task day --way shared",
         )
     ids = by.prosumer_id
+    if by.fits_anybody and not by.spec.apart:
+        raise InputError(
+            "weights for anybody that forecast load and PV together",
+            f"scenario {name}",
+            "train them anew: raygrid train forecaster --task day --for-anybody",
+        )
     if by.fits_anybody:
         load_scaling, pv_scaling = _scaling_of_shapes(past)
         ids = ids[:0]
@@ -405,22 +418,10 @@ def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
             )
     single = np.float32
     lags = [-1 - lag for lag in LAG_DAYS]
-    days = slice(-(PAST_DAYS + 1) * STEPS_PER_DAY, None)
-    calendar = past.calendar
-    skipped = calendar.weather.ghi_w_per_m2.size // STEPS_PER_DAY - PAST_DAYS - 1
-    calendar = replace(
-        calendar,
-        clock=Clock(calendar.clock.start + timedelta(days=skipped), PERIOD_HOURS),
-        first_days=(0, PAST_DAYS, PAST_DAYS, PAST_DAYS + 1),
-        weather=Weather(**{k: v[days] for k, v in vars(calendar.weather).items()}),
-        import_price_per_kwh=calendar.import_price_per_kwh[days],
-        load_kw=calendar.load_kw[:, days],
-        pv_kw=calendar.pv_kw[:, days],
-    )
     return LearntShapes(
         by.spec,
         by.weights,
-        calendar,
+        past.calendar.until(past.calendar.first_days[-1] - 1, PAST_DAYS),
         past.load[:, lags].astype(single),
         past.pv[:, lags].astype(single),
         load_scaling,
@@ -456,14 +457,9 @@ def _scaling_of_shapes(past: _Past) -> tuple[Scaling, Scaling]:
 
 def _rows(load: Scaling, pv: Scaling, load_rows: IntArray, pv_rows: IntArray) -> Scaling:
     """Scales of prosumers with these load shapes, and PV shapes (-1: none)."""
-    names = ("load_mean_kw", "load_std_kw", "load_peak_kw", "load_typical", "load_varied",
-             "load_fence_kw", "net_std_kw")  # fmt: skip
     has_pv = (pv_rows >= 0)[:, None]
-    return replace(
-        load,
-        **{name: getattr(load, name)[load_rows] for name in names},
-        pv_ratio=np.where(has_pv, pv.pv_ratio[np.maximum(pv_rows, 0)], 0.0),
-    )
+    ratio = np.where(has_pv, pv.pv_ratio[np.maximum(pv_rows, 0)], 0.0)
+    return replace(load.rows(load_rows), pv_ratio=ratio)
 
 
 def _shaped(prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:

@@ -129,6 +129,42 @@ def step_predictions(
     return _predictions(data, values, period_hours)
 
 
+LAST_ERROR = 0.6
+"""How much of the last period's error a corrected forecast takes over."""
+
+
+def forecast_when_due(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:
+    """Forecast periods when their orders are due, by the day's forecast and what happened so far.
+
+    Either as the day ahead was, moved by `LAST_ERROR` times what the period before was missed by,
+    or as the period before: whichever has erred less on this day so far over all prosumers. Where
+    the day ahead is well forecast the first is, next to a naive forecast of loads the second.
+
+    Parameters
+    ----------
+    ahead_kw, measured_kw : (N, T) float64
+        Loads or PV as they were forecast at midnight, and as they were measured; of a period itself
+        and later ones its forecast sees nothing [kW].
+
+    Returns
+    -------
+    (N, T) float64
+        0 or more; the first period is as the day ahead was [kW].
+    """
+    moved = np.array(ahead_kw, dtype=np.float64)
+    moved[:, 1:] += LAST_ERROR * (measured_kw - ahead_kw)[:, :-1]
+    np.maximum(moved, 0.0, out=moved)
+    before = period_before(ahead_kw, measured_kw)
+    missed = [((found - measured_kw) ** 2).sum(axis=0).cumsum() for found in (before, moved)]
+    is_better = np.concatenate([[False], (missed[0] < missed[1])[:-1]])
+    return np.where(is_better, before, moved)
+
+
+def period_before(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:
+    """Each period as the one before it was; the first as the day ahead was. All (N, T) [kW]."""
+    return np.column_stack([ahead_kw[:, :1], measured_kw[:, :-1]])
+
+
 def typical_day(data: Dataset) -> FloatArray:
     """Mean load and PV of the training days (N, 96, 2) by quarter hour [kW]."""
     steps = data.steps("train")

@@ -77,7 +77,7 @@ class HostedTraining:
         data, spec, options = order.recipe.build(), order.spec, order.options
         self._prosumer_id = data.prosumer_id
         scaling = fit_scaling(data)
-        series = make_series(data, scaling)
+        series = make_series(data, scaling, dark=spec.dark)
         steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
         self._own = Trainer(spec, series, scaling, *steps, options, device)
         self._federated = LocalHost(spec, series, scaling, *steps, options, device)

@@ -126,7 +126,7 @@ class Forecaster:
                 f"scenario {data.name}",
                 "train weights for this scenario: raygrid train forecaster",
             )
-        return make_series(data, self.scaling)
+        return make_series(data, self.scaling, dark=self.spec.dark)
 
     def forecast(self, series: Series, at: IntArray) -> Forecast:
         """Forecast single steps, or days.
@@ -277,7 +277,19 @@ def spread_out(quantiles: FloatArray, sun: IntArray, spread: Any) -> FloatArray:
 
 
 def save_forecaster(folder: Path, forecaster: Forecaster) -> Path:
-    """Write weights, scales and manifest; see `raygrid.learning.weights.save_weights`."""
+    """Write weights, scales and manifest; see `raygrid.learning.weights.save_weights`.
+
+    Weights for anybody go without those that they were learnt from: neither their scales nor their
+    profiles by time of day are of use to others.
+    """
+    if forecaster.fits_anybody:
+        nobody = np.arange(0)
+        forecaster = replace(
+            forecaster,
+            weights=forecaster.weights | {"embedding": np.zeros((1, 0, 0), dtype=np.float32)},
+            scaling=forecaster.scaling.rows(nobody),
+            prosumer_id=forecaster.prosumer_id[nobody],
+        )
     arrays = forecaster.weights | forecaster.scaling.arrays()
     arrays |= {"prosumer_id": forecaster.prosumer_id, "spread": forecaster.spread}
     facts = forecaster.facts | {"network": forecaster.spec.facts()}

@@ -10,6 +10,10 @@ an expected value and as quantiles. The last steps also reach the heads past the
 normalisation would hide by how much load and sky have just changed, and the network forecasts what
 a linear regression on them leaves (`raygrid.learning.direct` fits it in closed form): a residual
 connection around the whole of it, from which training starts near its end.
+
+Where load and PV are forecast apart, the network sees load alone and says nothing of PV, and either
+line sees its own: all households of a load shape then have one forecast whatever their roofs, and
+all roofs of an orientation one whatever is consumed below them.
 """
 
 from __future__ import annotations
@@ -24,10 +28,13 @@ from raygrid.arrays import BoolArray
 from raygrid.learning.dataset import STEPS_PER_DAY
 from raygrid.learning.features import (
     CALENDAR,
+    DARK,
     DAY_CHANNELS,
+    DAY_STEP,
     KNOWN,
     KNOWN_CHANNELS,
     LAGGED,
+    OF_LOAD,
     OWN,
     PUBLIC,
     STEP_CHANNELS,
@@ -45,6 +52,7 @@ DIRECT_W, DIRECT_B = "direct.w", "direct.b"
 """The linear regression's weights: fitted in closed form, not by gradients."""
 SKY_TERMS = 16
 """Products of the forecast sky that reach the hybrid's heads of the day ahead."""
+DARK_APART = 0.001
 LAST_STEPS = 8
 """Steps whose load and sky the hybrid's heads see unchanged."""
 _LAST = ("load", "load_log", "pv_index", "sky_index", "forecast_index", "roughness")
@@ -55,6 +63,10 @@ SKY = (
 )
 """Channels that the line of load does not look at: over some months, sun and load go together
 by chance and by season, and a regression takes that for a cause."""
+LOAD_STEPS = [k for k, name in enumerate(DAY_STEP) if name not in SKY]
+LOAD_SEEN = [*LOAD_STEPS, *(DAY_CHANNELS + k for k in LOAD_STEPS)]
+"""What a network that forecasts load apart sees of a step of the day ahead, and its heads of what
+reaches them past the encoder."""
 
 Arrays = Mapping[str, Any]
 """Weights by name, of numpy or of torch."""
@@ -133,6 +145,8 @@ class NetworkSpec:
         'step': one step ahead; 'day': the day ahead.
     width, heads, layers, embedding : int
         Width of the tokens, attention heads, encoder layers, length of a prosumer's embedding.
+    apart : bool
+        Whether load and PV are forecast apart, by the hybrid for the day ahead.
     """
 
     architecture: str = "cnn_transformer"
@@ -141,6 +155,11 @@ class NetworkSpec:
     heads: int = 4
     layers: int = 1
     embedding: int = 8
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.apart and not (self.direct and self.task == "day"):
+            raise ValueError("load and PV are forecast apart by the hybrid for the day ahead")
 
     @property
     def steps(self) -> int:
@@ -155,6 +174,8 @@ class NetworkSpec:
     @property
     def channels(self) -> int:
         """Input channels of a step."""
+        if self.apart:
+            return len(LOAD_STEPS)
         return STEP_CHANNELS if self.task == "step" else DAY_CHANNELS
 
     @property
@@ -173,6 +194,8 @@ class NetworkSpec:
     def head_inputs(self) -> int:
         """Channels that the heads see of a token (and of what is known of its steps)."""
         each = self.direct_inputs if self.direct else KNOWN_CHANNELS
+        if self.apart:
+            each = len(LOAD_SEEN)
         if self.task == "step":
             return 2 * self.width + each + self.embedding
         return self.width + self.patch * each + self.embedding
@@ -188,6 +211,14 @@ class NetworkSpec:
     def direct(self) -> bool:
         """Whether inputs reach the heads past the encoder: the hybrid's do."""
         return self.architecture == "cnn_transformer"
+
+    @property
+    def dark(self) -> float:
+        """Share of the rating below which an envelope has no index.
+
+        A line of PV that may be yesterday's index alone has nothing else to go by at dusk.
+        """
+        return DARK_APART if self.apart else DARK
 
     @property
     def head_steps(self) -> int:
@@ -240,6 +271,13 @@ class NetworkSpec:
             "head2.b": (1, outputs),
         }
         return found
+
+
+def spec_for_anybody(task: str) -> NetworkSpec:
+    """The hybrid without embeddings; of the day ahead, load and PV apart and half as wide."""
+    if task == "step":
+        return NetworkSpec(task=task, embedding=0)
+    return NetworkSpec(task=task, embedding=0, apart=True, width=16, heads=2)
 
 
 def initial_weights(
@@ -369,7 +407,7 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
     models, rows = steps.shape[:2]
     embedding = p["embedding"]
     each = embedding.shape[1]
-    x = steps
+    x = steps[..., LOAD_STEPS] if spec.apart else steps
     if spec.architecture.startswith("cnn"):
         x = ops.relu(_linear(p, "conv", _neighbours(x, ops)))
     x = x.reshape(models, rows, spec.tokens, -1)
@@ -394,12 +432,15 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
     if spec.task == "step":
         x = ops.concatenate([x[:, :, -1:], x.mean(axis=2, keepdims=True), seen, who(1)])
     else:
-        ahead = seen.reshape(models, rows, spec.tokens, -1)
+        ahead = seen[..., LOAD_SEEN] if spec.apart else seen
+        ahead = ahead.reshape(models, rows, spec.tokens, -1)
         x = ops.concatenate([x, ahead, who(spec.tokens)])
     x = _linear(p, "head2", ops.relu(_linear(p, "head1", x)))
     x = x.reshape(models, rows, spec.horizon, len(TARGETS), -1)
     if not spec.direct:
         return x
+    if spec.apart:
+        x = _join_last_but_one([x[..., :1, :], x[..., :1, :] * 0, x[..., 2:, :]], ops)
     line = _linear(p, "direct", seen)[..., None]
     rest = line[..., :1, :] * 0
     # Expected value and median move by the line, net's (on the other two) by nothing, gaps stay.
@@ -429,6 +470,14 @@ def load_inputs(spec: NetworkSpec) -> BoolArray:
         return np.array([name not in SKY for name in _LAST for _ in range(LAST_STEPS)] + _NO_SKY)
     each = [name not in SKY for name in LAGGED] + _NO_SKY
     return np.array([*each, *each, *[False] * SKY_TERMS])
+
+
+def pv_inputs(spec: NetworkSpec) -> BoolArray:
+    """Which of `direct_inputs` (D,) the line of PV looks at: all, unless load is forecast apart."""
+    if not spec.apart:
+        return np.ones(spec.direct_inputs, dtype=np.bool_)
+    each = [name not in OF_LOAD for name in DAY_STEP]
+    return np.array([*each, *each, *[True] * SKY_TERMS])
 
 
 _NO_SKY = [name not in SKY for name in KNOWN]

@@ -61,7 +61,7 @@ class DayStages:
     by : Forecaster or Naive
         Who forecasts the day ahead.
     step : Forecaster or None
-        Who forecasts a period when its orders are due; without it the period before stands in.
+        Who forecasts a period when its orders are due; without it `stages.step` says how.
     bidders : str
         'none', 'plan', 'rule' or 'policy': who acts in the intraday auction.
     policy : Policy or None
@@ -246,9 +246,10 @@ def _forecasters(
     recent: RecentDays | None = None
     found: list[Forecaster | None] = []
     notes = []
+    step = {"corrected": "the day ahead's forecast, corrected", "persistence": "the period before"}
     for given, name, instead in (
         (stages.forecaster, FORECASTER, "the day before is its forecast"),
-        (stages.step_forecaster, STEP_FORECASTER, "orders go by the period before"),
+        (stages.step_forecaster, STEP_FORECASTER, f"orders go by {step[stages.step]}"),
     ):
         folder = None if given is None else data_path(given, base_dir)
         folder = folder or _shipped(scenario, base_dir, name)
@@ -264,7 +265,7 @@ def _forecasters(
             why = f"its weights know {len(by.prosumer_id)} prosumers, not these {n_prosumers}"
         if why and given is not None:
             raise InputError(why, f"weights {folder}", "train weights for this scenario")
-        if why:
+        if why and (folder is not None or name == FORECASTER):
             notes.append(f"{why}: {instead}")
         found.append(None if why else by)
     return found[0], found[1], notes

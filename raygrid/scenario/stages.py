@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from raygrid.scenario.fields import DataPath, NonNegative, Section, Share
 
@@ -38,7 +38,13 @@ class Stages(Section):
     step_forecaster: DataPath | None = Field(
         None,
         description="folder of the weights that forecast a period when its orders are due, with "
-        "`learned`; left out: those beside the scenario, else the period before is the forecast",
+        "`learned`; left out: those beside the scenario, and `step` where there are none",
+    )
+    step: Literal["corrected", "persistence"] = Field(
+        "corrected",
+        description="how a period is forecast when its orders are due, where no weights do: as the "
+        "day ahead was, moved by a part of what the period before was missed by, or as that "
+        "period was where this has erred less on the day so far; or always as that period was",
     )
     intraday: Literal["none", "plan", "rule", "policy"] = Field(
         "none",
@@ -60,6 +66,28 @@ class Stages(Section):
         description="what learns from a day's meters before the next one is forecast: nothing, or "
         "the intervals of learned forecasts, by how much of the day fell out of them",
     )
+
+    up_to_prosumers: PositiveInt | None = Field(
+        None,
+        description="of more prosumers a day has none of these stages and is cleared on what will "
+        "be measured; left out: they are refused where they cannot be",
+    )
+
+    def left_out(self, n_prosumers: int) -> str:
+        """Why so many prosumers go without the stages that are asked for; empty where they do not.
+
+        Parameters
+        ----------
+        n_prosumers : int
+            Size of the community.
+        """
+        bound = self.up_to_prosumers
+        if self.intraday == "none" or bound is None or n_prosumers <= bound:
+            return ""
+        return (
+            f"cleared on what will be measured, without an intraday market: {n_prosumers} "
+            f"prosumers, more than stages.up_to_prosumers ({bound})"
+        )
 
     @model_validator(mode="after")
     def _errors_are_balanced(self) -> Self:

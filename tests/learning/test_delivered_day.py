@@ -7,6 +7,7 @@ import pytest
 
 from raygrid.errors import InputError
 from raygrid.learning.delivered_day import deliver, intraday_market
+from raygrid.learning.forecasting import forecast_when_due
 from raygrid.learning.market_day import _cleared
 from raygrid.learning.stages import DayStages
 from raygrid.market.clearing import ClearingOptions
@@ -16,6 +17,7 @@ from raygrid.prosumer.carried import CarriedCommunity
 from raygrid.prosumer.stores import StoreKind
 from raygrid.scenario.build import draft_case
 from raygrid.scenario.load import load_scenario
+from raygrid.scenario.stages import Stages
 
 SETTINGS = ("population.evs.share=0.4", "population.shiftable.share=0.4",
             "network.limits.fixed_load_margin=null", "network.limits.scale=1.0e6")  # fmt: skip
@@ -46,7 +48,10 @@ def forecast():
 @pytest.fixture(scope="module")
 def perfect():
     free = "{low: 0.0, high: 0.0}"
-    return day(f"population.pv_cost_per_kwh={free}", "tariffs.export_price_per_kwh=0.05")
+    return day(
+        "stages.forecast=perfect", f"population.pv_cost_per_kwh={free}",
+        "tariffs.export_price_per_kwh=0.05",
+    )  # fmt: skip
 
 
 def columns(done, first=0):
@@ -90,11 +95,21 @@ def test_forecasts_say_what_was_cleared_and_what_was_measured(forecast):
     order = np.argsort(rows["prosumer_id"].to_numpy(), kind="stable")
     fixed = rows["fixed_load_kw"].to_numpy()[order].reshape(12, 24)
     assert np.abs(fixed - measured.population.fixed_load_kw).max() > 0.05
-    step = rows["step_load_kw"].to_numpy()[order].reshape(12, 24)
-    np.testing.assert_array_equal(step[:, 1:], done.load_kw.T[:, :-1])
+    step, ahead = (rows[name].to_numpy()[order] for name in ("step_load_kw", "fixed_load_kw"))
+    demand = rows["load_kw"].to_numpy()[order] - ahead
+    due = forecast_when_due(ahead.reshape(12, 24), measured.population.fixed_load_kw)
+    np.testing.assert_allclose(step.reshape(12, 24), due + demand.reshape(12, 24), atol=1e-12)
     errors = done.forecast_summary("persistence")
     error = rows["load_kw"].to_numpy()[order].reshape(12, 24) - done.load_kw.T
     assert errors["day_ahead_load_rmse_kw"] == pytest.approx(np.sqrt(np.mean(error**2)))
+
+
+def test_orders_may_go_by_the_period_before():
+    _, _, done = day("stages.forecast=persistence", "stages.step=persistence")
+    rows = done.forecast_rows(0)
+    order = np.argsort(rows["prosumer_id"].to_numpy(), kind="stable")
+    step = rows["step_pv_kw"].to_numpy()[order].reshape(12, 24)
+    np.testing.assert_array_equal(step[:, 1:], done.pv_kw.T[:, :-1])
 
 
 def test_the_next_day_begins_with_what_is_left(forecast):
@@ -130,7 +145,7 @@ def test_sessions_are_numbered_by_period(forecast):
 
 
 def stages_of(*settings):
-    scenario, base_dir = load_scenario("community", agents=12, settings=settings)
+    scenario, base_dir = load_scenario("ieee118", agents=12, settings=settings)
     return DayStages.of(scenario, base_dir, 12)
 
 
@@ -138,8 +153,17 @@ def test_what_is_missing_falls_back_and_says_so():
     found = stages_of("stages.intraday=policy", "stages.forecast=learned")
     assert (found.forecast, found.bidders, found.policy) == ("persistence", "rule", None)
     assert found.step is None
-    assert len(found.notes) == 3
-    assert "keep to the day-ahead plan" in found.notes[2]
+    assert len(found.notes) == 2
+    assert "the day before is its forecast" in found.notes[0]
+    assert "keep to the day-ahead plan" in found.notes[1]
+
+
+def test_many_prosumers_go_without_stages_and_are_told():
+    stages = Stages(intraday="rule", up_to_prosumers=10)
+    assert stages.left_out(10) == ""
+    assert "11 prosumers, more than stages.up_to_prosumers (10)" in stages.left_out(11)
+    assert Stages(up_to_prosumers=10).left_out(11) == ""
+    assert Stages(intraday="rule").left_out(10**6) == ""
 
 
 @pytest.mark.parametrize("key", ["policy", "forecaster"])
@@ -152,7 +176,7 @@ def test_weights_that_are_asked_for_and_missing_are_refused(key, tmp_path):
 
 def test_errors_that_nobody_balances_are_refused():
     with pytest.raises(InputError, match="leaves errors that nobody balances"):
-        load_scenario("community", settings=["stages.forecast=seasonal"])
+        load_scenario("ieee118", settings=["stages.forecast=seasonal"])
 
 
 def test_generation_of_tables_is_no_pv():

@@ -20,7 +20,14 @@ from raygrid.learning.features import fit_scaling
 from raygrid.learning.forecast_community import ForecastCommunity, forecast_community
 from raygrid.learning.forecasting import Naive, day_ahead_predictions
 from raygrid.learning.inference import Forecaster
-from raygrid.learning.network import LEVELS, NetworkSpec, initial_weights
+from raygrid.learning.network import (
+    DIRECT_W,
+    LEVELS,
+    NetworkSpec,
+    initial_weights,
+    load_inputs,
+    pv_inputs,
+)
 from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.community import Community
 from raygrid.scenario.build import draft_case
@@ -33,12 +40,15 @@ def forecaster_of(
 ) -> Forecaster:
     """Weights that are far from where training starts, fitted to the scenario's history."""
     data = build_dataset(scenario, base_dir)
-    spec = NetworkSpec(task=task, width=8, heads=2, embedding=embedding)
+    apart = task == "day" and not embedding
+    spec = NetworkSpec(task=task, width=8, heads=2, embedding=embedding, apart=apart)
     random = np.random.default_rng(4)
     weights = {
         k: v + 0.2 * random.standard_normal(v.shape).astype("f4")
         for k, v in initial_weights(spec, 1, len(data.prosumer_id), 3).items()
     }
+    if apart:
+        weights[DIRECT_W] *= np.stack([load_inputs(spec), pv_inputs(spec)], axis=1)
     facts = {"scenario": data.name, "data": data.digest(), "levels": list(LEVELS)}
     return Forecaster(spec, weights, fit_scaling(data), data.prosumer_id, facts)
 

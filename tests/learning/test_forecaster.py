@@ -11,7 +11,7 @@ import pytest
 
 from raygrid.errors import InputError
 from raygrid.learning import calibration
-from raygrid.learning.calibration import calibrate, forecast_in_turn, temper
+from raygrid.learning.calibration import calibrate, forecast_in_turn, lean, temper
 from raygrid.learning.dataset import Dataset
 from raygrid.learning.features import fit_scaling, make_series, one_step
 from raygrid.learning.inference import (
@@ -37,6 +37,7 @@ from raygrid.learning.network import (
     forecasts,
     initial_weights,
     load_inputs,
+    pv_inputs,
     raw_outputs,
 )
 
@@ -63,6 +64,8 @@ def random_forecaster(data: Dataset, spec: NetworkSpec, models: int) -> Forecast
     weights = {
         k: v + 0.2 * random.standard_normal(v.shape).astype("f4") for k, v in weights.items()
     }
+    if spec.apart:
+        weights[DIRECT_W] *= np.stack([load_inputs(spec), pv_inputs(spec)], axis=1)
     facts = {"scenario": data.name, "data": data.digest(), "levels": list(LEVELS)}
     return Forecaster(spec, weights, fit_scaling(data), data.prosumer_id, facts)
 
@@ -73,9 +76,16 @@ def random_forecaster(data: Dataset, spec: NetworkSpec, models: int) -> Forecast
 def test_numpy_forecasts_what_torch_does(
     small_data: Dataset, architecture: str, models: int, task: str
 ) -> None:
+    same_weights_on_torch(NetworkSpec(architecture, task, **SMALL_NET), small_data, models)
+
+
+def test_numpy_forecasts_load_and_pv_apart_as_torch_does(small_data: Dataset) -> None:
+    same_weights_on_torch(NetworkSpec(task="day", apart=True, **SMALL_NET), small_data, 1)
+
+
+def same_weights_on_torch(spec: NetworkSpec, small_data: Dataset, models: int) -> None:
     from raygrid.learning.training import _torch_ops
 
-    spec = NetworkSpec(architecture=architecture, task=task, **SMALL_NET)
     forecaster = random_forecaster(small_data, spec, models)
     cut, earliest = windows_of(spec)
     windows = cut(forecaster.series(small_data), forecaster.scaling, np.array([earliest, 20]))
@@ -360,6 +370,52 @@ def test_what_networks_add_is_shrunk_to_what_pays(
     np.testing.assert_array_equal(after.quantiles[..., :2, :], before.quantiles[..., :2, :])
 
 
+def test_load_and_pv_forecast_apart_do_not_look_at_each_other(small_data: Dataset) -> None:
+    from raygrid.learning.training import Trainer, part_of
+
+    spec = NetworkSpec(task="day", apart=True, **SMALL_NET)
+    forecaster = random_forecaster(small_data, spec, 1)
+    trainer = Trainer(
+        spec, forecaster.series(small_data), forecaster.scaling,
+        *(part_of(small_data, spec, part) for part in ("train", "validation")), options(),
+    )  # fmt: skip
+    fitted = replace(forecaster, weights=forecaster.weights | trainer.direct())
+    at = np.array([9, 17])
+    load, pv = (getattr(small_data, name).copy() for name in ("load_kw", "pv_kw"))
+    for by in (forecaster, fitted):
+        one = by.forecast(by.series(small_data), at)
+        for name, values, k in (("load_kw", load * 1.7, 1), ("pv_kw", pv * 0.6, 0)):
+            other = by.forecast(by.series(replace(small_data, **{name: values})), at)
+            np.testing.assert_array_equal(other.expected[..., k], one.expected[..., k])
+            assert (other.expected[..., 1 - k] != one.expected[..., 1 - k]).any()
+    assert not fitted.weights[DIRECT_W][0, ~load_inputs(spec), 0].any()
+    assert not fitted.weights[DIRECT_W][0, ~pv_inputs(spec), 1].any()
+    with pytest.raises(ValueError, match="by the hybrid for the day ahead"):
+        NetworkSpec(apart=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_pv_leans_on_yesterday_as_far_as_validation_days_say(
+    small_data: Dataset, share: float
+) -> None:
+    """What happens lies between yesterday's index and the line: the factor is found again."""
+    spec = NetworkSpec(task="day", apart=True, **SMALL_NET)
+    forecaster = random_forecaster(small_data, spec, 1)
+    forecaster.weights[DIRECT_W] *= 0.01
+    at = np.array([9, 18])  # neither is among the other's lags
+    series, steps = forecaster.series(small_data), at[:, None] * 96 + np.arange(96)
+    line = forecaster.forecast(series, at).expected[..., 1]
+    yesterday = series.own[:, steps - 96, 2] * series.envelope_kw[:, steps]
+    assert np.abs(line - yesterday).max() > 0.5
+    pv = small_data.pv_kw.copy()
+    pv[:, steps] = share * line + (1 - share) * yesterday
+    found = lean(forecaster, replace(small_data, pv_kw=pv), at)
+    assert found.facts["pv_line_share"] == [pytest.approx(share, abs=1e-3)]
+    made = found.forecast(series, at).expected
+    np.testing.assert_allclose(made[..., 1], pv[:, steps], atol=2e-3)
+    np.testing.assert_array_equal(made[..., 0], forecaster.forecast(series, at).expected[..., 0])
+
+
 def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:
     forecaster = random_forecaster(small_data, NetworkSpec(**SMALL_NET), 1)
     folder = save_forecaster(tmp_path / "weights", forecaster)
@@ -378,3 +434,20 @@ def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> 
         load_forecaster(save_forecaster(tmp_path / "other", replace(found, spread=np.ones(3))))
     with pytest.raises(InputError, match="is before the first that has its past"):
         found.forecast(found.series(small_data), np.array([3]))
+
+
+def test_weights_for_anybody_go_without_those_they_were_learnt_from(
+    small_data: Dataset, tmp_path: Path
+) -> None:
+    spec = NetworkSpec(task="day", width=8, heads=2, embedding=0, apart=True)
+    forecaster = random_forecaster(small_data, spec, 1)
+    folder = save_forecaster(tmp_path / "weights", forecaster)
+    stored = load_forecaster(folder)
+    assert len(stored.prosumer_id) == 0
+    assert all(not len(v) for k, v in vars(stored.scaling).items() if k.startswith(("load", "pv")))
+    found = load_forecaster(folder, small_data)
+    at = np.array([9, 17])
+    np.testing.assert_array_equal(
+        found.forecast(found.series(small_data), at).expected,
+        forecaster.forecast(forecaster.series(small_data), at).expected,
+    )

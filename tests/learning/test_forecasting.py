@@ -12,9 +12,12 @@ from raygrid.errors import InputError
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import fit_scaling
 from raygrid.learning.forecasting import (
+    LAST_ERROR,
     Naive,
     day_ahead_predictions,
     find_forecaster,
+    forecast_when_due,
+    period_before,
     step_predictions,
     typical_day,
 )
@@ -155,3 +158,26 @@ def test_weights_beside_a_scenario_are_found_and_others_are_told(
     assert "trained on other data" in note
     with pytest.raises(InputError, match="trained on other data"):
         find_forecaster("ours", tmp_path, "day", changed, tmp_path / "weights" / "forecaster-day")
+
+
+def test_periods_are_forecast_when_due_by_the_rule_that_erred_less() -> None:
+    """By hand: a day that is 1 kW too low throughout, then loads that stay where they are."""
+    measured = np.array([[3.0, 5.0, 2.0, 4.0]])
+    low = measured - 1.0
+    by_hand = [[2.0, 4.0 + LAST_ERROR, 1.0 + LAST_ERROR, 3.0 + LAST_ERROR]]
+    np.testing.assert_allclose(forecast_when_due(low, measured), by_hand)
+    still, odd = np.full((1, 4), 2.0), np.array([[2.0, 5.0, 0.0, 5.0]])
+    # The first error shows after the second period.
+    np.testing.assert_allclose(forecast_when_due(odd, still), [[2.0, 5.0, 2.0, 2.0]])
+    np.testing.assert_array_equal(period_before(odd, still), [[2.0, 2.0, 2.0, 2.0]])
+
+
+def test_periods_forecast_when_due_see_nothing_later() -> None:
+    random = np.random.default_rng(1)
+    ahead, measured = random.uniform(0, 3, (2, 5, 24))
+    found = forecast_when_due(ahead, measured)
+    assert (found >= 0).all()
+    changed = measured.copy()
+    changed[:, 12:] += 5.0
+    np.testing.assert_array_equal(forecast_when_due(ahead, changed)[:, :13], found[:, :13])
+    assert (forecast_when_due(ahead, changed)[:, 13:] != found[:, 13:]).any()
