@@ -122,3 +122,33 @@ def test_the_report_shows_the_stages(run):
     page = (run / "report.html").read_text()
     assert "Sessions of the day" in page
     assert "Forecast and measured" in page
+
+
+def test_the_default_community_is_forecast_by_learned_weights_and_trades_on_what_they_missed(
+    tmp_path,
+):
+    done = raygrid("simulate", "community", "--agents", 100, "--quiet", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.strip())
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["forecast"]["rule"] == "learned"
+    assert summary["forecast"]["day_ahead_pv_rmse_kw"] < 0.01
+    assert summary["intraday"]["bidders"] == "rule"
+    assert summary["powerflow"]["overloads"] == 0
+    settlement = summary["settlement"]
+    assert settlement["settled"] == settlement["trades"] > summary["intraday"]["trades"] > 0
+    assert audit_stored(run).differences == ()
+
+
+def test_a_large_community_goes_without_stages_and_says_so(tmp_path):
+    done = raygrid(
+        "simulate", "community", "--agents", 12, "--no-central", "--chain", "none",
+        "--out", tmp_path, "--set", "stages.up_to_prosumers=11",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "12 prosumers, more than stages.up_to_prosumers (11)" in done.stderr
+    (run,) = (tmp_path / "community").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["forecast"] is summary["intraday"] is None
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    assert any("without an intraday market" in note for note in notes)

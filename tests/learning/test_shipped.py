@@ -1,4 +1,4 @@
-"""The weights that ship with ai_tem forecast its test days, by numpy alone."""
+"""The weights that ship forecast days that they were not trained on, by numpy alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import pytest
 from raygrid.files import data_root
 from raygrid.learning.baselines import persistence
 from raygrid.learning.dataset import Dataset, build_dataset
-from raygrid.learning.inference import load_forecaster
+from raygrid.learning.forecast_community import forecast_community
+from raygrid.learning.forecasting import Naive
+from raygrid.learning.inference import Forecaster, load_forecaster
+from raygrid.learning.stages import DayStages
+from raygrid.scenario.build import draft_case
 from raygrid.scenario.load import load_scenario
 
 FOLDER = data_root("scenarios") / "ai_tem" / "weights" / "forecaster-step"
@@ -47,3 +51,34 @@ def test_shipped_weights_of_the_day_ahead_beat_yesterday(data: Dataset) -> None:
             for f in (found, persistence(data, steps, 96))
         )
         assert 1 - (ours / naive).mean() > least
+
+
+def test_weights_of_community_are_ahead_of_yesterday_in_load_and_pv() -> None:
+    """On the market day and days after it: of PV too, though the sky has no clouds."""
+    scenario, base_dir = load_scenario("community", agents=60)
+    stages = DayStages.of(scenario, base_dir, 60)
+    assert isinstance(stages.by, Forecaster)
+    assert (stages.bidders, stages.step) == ("rule", None)
+    assert len(stages.notes) == 1  # of the reserve
+    errors: dict[str, list[tuple[float, float]]] = {"learned": [], "yesterday": []}
+    for day in (0, 1, 5, 17):
+        measured = draft_case(scenario, base_dir=base_dir, day=day).community
+        _, pv, _, _, load = measured.everyone().profiles(0, 60)
+        for name, by in (("learned", stages.by), ("yesterday", Naive.PERSISTENCE)):
+            ahead = forecast_community(scenario, base_dir, measured, by, day=day)
+            _, pv_ahead, _, _, load_ahead = ahead.everyone().profiles(0, 60)
+            pairs = ((load_ahead, load), (pv_ahead, pv))
+            found = [float(np.sqrt(np.mean((ours - true) ** 2))) for ours, true in pairs]
+            errors[name].append((found[0], found[1]))
+    ours, naive = (np.array(errors[name]) for name in ("learned", "yesterday"))
+    assert (ours[:, 1] < 0.5 * naive[:, 1]).all()
+    assert 1 - (ours[:, 0] / naive[:, 0]).mean() > 0.1
+
+
+def test_weights_for_anybody_ship_without_households() -> None:
+    folder = data_root("scenarios") / "community" / "weights" / "forecaster-day"
+    found = load_forecaster(folder)
+    assert found.fits_anybody
+    assert found.spec.apart
+    assert len(found.prosumer_id) == 0
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
