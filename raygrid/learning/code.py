@@ -8,7 +8,7 @@ from pathlib import Path
 
 MODULES = (
     *("baselines", "calibration", "comparison", "dataset", "direct", "features", "federated"),
-    *("hosted", "inference", "metrics", "network", "preprocessing", "training", "weather"),
+    *("hosted", "inference", "lines", "metrics", "network", "preprocessing", "training", "weather"),
 )
 """Modules of this package that decide what a forecaster learns and scores."""
 MARKET = ("grid", "market", "prosumer", "scenario")

@@ -1,7 +1,7 @@
 """The hybrid's residual connection: a weighted ridge regression in closed form.
 
 For load and PV it forecasts by how much the next value differs from its anchor, in standard
-deviations and in clear-sky index, from what `raygrid.learning.network.direct_inputs` says. Sums of
+deviations and in clear-sky index, from what `raygrid.learning.lines.direct_inputs` says. Sums of
 products are all that it takes of the data: hosts can add theirs up without showing a profile.
 """
 
@@ -15,15 +15,8 @@ import numpy as np
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.learning.features import INDEX_LIMIT, Scaling, Series
 from raygrid.learning.inference import by_model, windows_of
-from raygrid.learning.network import (
-    DIRECT_B,
-    DIRECT_W,
-    NetworkSpec,
-    NumpyOps,
-    direct_inputs,
-    load_inputs,
-    pv_inputs,
-)
+from raygrid.learning.lines import direct_inputs, load_inputs, pv_inputs
+from raygrid.learning.network import DIRECT_B, DIRECT_W, NetworkSpec, NumpyOps
 
 RIDGE = 1e-6
 """Penalty over the mean square of the inputs."""
@@ -92,7 +85,7 @@ def products(
 def solve(found: Products) -> dict[str, Any]:
     """The weights `DIRECT_W` (M, D, 2) and `DIRECT_B` (M, 1, 2), float32.
 
-    They are 0 where a line does not look (`raygrid.learning.network.load_inputs`, `pv_inputs`).
+    They are 0 where a line does not look (`raygrid.learning.lines.load_inputs`, `pv_inputs`).
     """
     size = found.inputs.shape[-1]
     penalised = found.inputs + (found.inputs[..., -1:, -1:] * RIDGE + 1e-9) * np.eye(size)

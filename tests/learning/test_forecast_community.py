@@ -20,13 +20,12 @@ from raygrid.learning.features import fit_scaling
 from raygrid.learning.forecast_community import ForecastCommunity, forecast_community
 from raygrid.learning.forecasting import Naive, day_ahead_predictions
 from raygrid.learning.inference import Forecaster
+from raygrid.learning.lines import load_inputs, pv_inputs
 from raygrid.learning.network import (
     DIRECT_W,
     LEVELS,
     NetworkSpec,
     initial_weights,
-    load_inputs,
-    pv_inputs,
 )
 from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.community import Community

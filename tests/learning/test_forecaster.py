@@ -23,6 +23,7 @@ from raygrid.learning.inference import (
     scales_of,
     windows_of,
 )
+from raygrid.learning.lines import direct_inputs, load_inputs, pv_inputs
 from raygrid.learning.network import (
     ARCHITECTURES,
     DIRECT_B,
@@ -33,11 +34,8 @@ from raygrid.learning.network import (
     NetworkSpec,
     NumpyOps,
     Scales,
-    direct_inputs,
     forecasts,
     initial_weights,
-    load_inputs,
-    pv_inputs,
     raw_outputs,
 )
 
