@@ -1,11 +1,11 @@
 """`raygrid simulate --agents 1000` from the command to its end, with cold and warm kernels.
 
-Each run is a process of its own that starts Ray,
-builds the scenario, clears it and writes its results. 'cold' compiles all kernels into an
-empty cache (`NUMBA_CACHE_DIR`), as the first run after an installation does; 'warm' loads
-them. What the wall time holds beside the summary's total is Python's start, imports, the
-report and the end of Ray. With the chain 'none' a run ends after the market and its checks; with
-'embedded' meters, settlement and statements are part of it.
+Each run is a process of its own that starts Ray, builds the scenario, forecasts and clears the day,
+trades on what was not as forecast, and writes its results. 'cold' compiles all kernels into an
+empty cache (`NUMBA_CACHE_DIR`), as the first run after an installation does; 'warm' loads them.
+What the wall time holds beside the summary's total is Python's start, imports, the report and the
+end of Ray. 'build' forecasts the day and makes its market. With the chain 'none' a run ends after
+the market and its checks; with 'embedded' meters, settlement and statements are part of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from raygrid.results.benchmark import Report, Spread, Target
 
 SECONDS_TO_REACH = {"none": 15.0, "embedded": 30.0}
 """Wall time of a whole run at most, cold or warm, by chain [s]."""
-PARTS = ("ray_start", "build", "clear", "total")
+PARTS = ("ray_start", "build", "clear", "intraday", "settle", "total")
 
 
 def one_run(agents: int, arguments: tuple[str, ...], cache: Path) -> dict[str, float]:
@@ -47,7 +47,10 @@ def one_run(agents: int, arguments: tuple[str, ...], cache: Path) -> dict[str, f
         if done.returncode:
             raise EndedShortError(f"`{shlex.join(command)}` ended with {done.returncode}")
         path = Path(done.stdout.strip().splitlines()[-1]) / "summary.json"
-        seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    stages = {"intraday": summary["intraday"], "settle": summary["settlement"]}
+    seconds = {name: 0.0 if stage is None else stage["seconds"] for name, stage in stages.items()}
+    seconds |= summary["seconds"]
     return {"wall": wall, **{part: seconds[part] for part in PARTS}}
 
 
