@@ -206,9 +206,8 @@ def history_of(scenario: Scenario, base_dir: Path) -> History:
         raise InputError(
             "no history to learn from", where, "add the section, as in the scenario ai_tem"
         )
-    table = read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes[:1])
     begin = scenario.horizon.start
-    days = (begin - table.start).days
+    days = (begin - first_midnight(scenario, base_dir)).days
     test = DAYS_PER_WEEK * source.max_week_shift + 1
     train = days - test - VALIDATION_DAYS
     if train < LEAST_TRAIN_DAYS:
@@ -224,6 +223,23 @@ def history_of(scenario: Scenario, base_dir: Path) -> History:
         test_days=test,
         weather=None,
     )
+
+
+def first_midnight(scenario: Scenario, base_dir: Path) -> datetime:
+    """The first midnight that a community's prosumers are known from.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        With a population of source `community`.
+    base_dir : Path
+        Folder that its data paths are relative to.
+    """
+    if scenario.history is not None:
+        return scenario.history.start
+    source = scenario.population
+    assert isinstance(source, CommunityPopulation)
+    return read_shapes(data_path(source.load_shapes, base_dir), source.household_shapes[:1]).start
 
 
 def begin_of_day(time: datetime) -> datetime:

@@ -21,6 +21,7 @@ from raygrid.learning.dataset import (
     Dataset,
     begin_of_day,
     draft_days,
+    first_midnight,
     import_price,
     known_weather,
     past_weather,
@@ -304,20 +305,19 @@ def forecast_community(
         raise InputError(
             f"{horizon.periods} periods of {horizon.dt:g} h from {begin.isoformat()}",
             f"{scenario.name}:horizon",
-            "forecasts reach to midnight: keep a market day within a day",
+            "forecasts reach to midnight: keep a market day within a day, or set "
+            "stages.forecast=perfect",
         )
     n_past = PAST_DAYS
     if isinstance(by, Forecaster) and by.fits_anybody:
         n_past = SCALE_DAYS + SKY_DAYS
-    history = scenario.history
-    if history is not None:
-        n_past = min(n_past, (midnight - history.start).days)
-        if n_past < PAST_DAYS:
-            raise InputError(
-                f"{begin.date()} has no {PAST_DAYS} days of past",
-                f"{scenario.name}:horizon.start",
-                f"begin {PAST_DAYS} days after the history or later",
-            )
+    n_past = min(n_past, (midnight - first_midnight(scenario, base_dir)).days)
+    if n_past < PAST_DAYS:
+        raise InputError(
+            f"{begin.date()} has no {PAST_DAYS} days of past",
+            f"{scenario.name}:horizon.start",
+            f"begin {PAST_DAYS} days after the first that is known, or set stages.forecast=perfect",
+        )
     past = _past(scenario, base_dir, midnight, n_past)
     if isinstance(by, Forecaster):
         rule: ShapeRule = _learnt(by, past, scenario.name, len(community))

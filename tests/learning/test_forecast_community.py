@@ -186,7 +186,16 @@ def test_what_cannot_be_forecast_is_refused_in_one_line(
     first = load_scenario("ai_tem", agents=12, settings=["horizon.start=2016-03-20"])
     with pytest.raises(InputError, match="2016-03-20 has no 7 days of past"):
         community_of(*first, Naive.SEASONAL)
+    unknown = load_scenario("community", agents=12, settings=["horizon.start=2016-01-05"])
+    with pytest.raises(InputError, match="2016-01-05 has no 7 days of past"):
+        community_of(*unknown, Naive.SEASONAL)
     late = load_scenario("community", agents=12, settings=["horizon.start=2016-03-20T06:00"])
     with pytest.raises(InputError, match="forecasts reach to midnight"):
         community_of(*late, Naive.SEASONAL)
     assert isinstance(community_of(*drawn, Naive.SEASONAL), ForecastCommunity)
+
+
+def test_a_short_past_will_do(drawn: tuple[Scenario, Path]) -> None:
+    early = load_scenario("community", agents=12, settings=["horizon.start=2016-01-12"])
+    found = profiles(community_of(*early, forecaster_of(*drawn, 0)))
+    assert all(np.isfinite(values).all() for values in found)
