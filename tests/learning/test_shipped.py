@@ -82,3 +82,13 @@ def test_weights_for_anybody_ship_without_households() -> None:
     assert found.spec.apart
     assert len(found.prosumer_id) == 0
     assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
+
+
+@pytest.mark.parametrize("agents", [50, 20])
+def test_shipped_bidders_act_at_once(agents: int) -> None:
+    """One network for all, so for communities of other sizes as well."""
+    stages = DayStages.of(*load_scenario("ai_tem", agents=agents), agents)
+    assert stages.bidders == "policy"
+    assert stages.policy is not None
+    assert stages.policy.is_shared
+    assert stages.policy.margin > 0
