@@ -35,7 +35,7 @@ def stage_lines(
             ("intraday", f"{intraday['traded_kwh']:.5g} kWh in {intraday['trades']:,} trades"
              f" (bidders: {intraday['bidders']})"),
             ("balance", f"{intraday['billed_import_kwh']:.5g} kWh in, "
-             f"{intraday['billed_export_kwh']:.5g} out, {intraday['curtailed_kwh']:.3g} curtailed"),
+             f"{intraday['billed_export_kwh']:.5g} out, {intraday['curtailed_kwh']:.5g} curtailed"),
             ("cost", f"{intraday['cost']:.5g} {currency}, all prosumers and wear"),
         ]  # fmt: skip
         if powerflow is not None:
