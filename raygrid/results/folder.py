@@ -202,7 +202,6 @@ class FolderWriter:
         self._close(status, reason)
 
     def _close(self, status: RunStatus, reason: str) -> None:
-        self._finished = True
         self._manifest |= {
             "status": status,
             "reason": reason,
@@ -210,6 +209,7 @@ class FolderWriter:
             "files": dict(sorted(self._files.items())),
         }
         self._write_manifest()
+        self._finished = True
 
     def _new(self, file: str) -> None:
         if self._finished or file in self._files:

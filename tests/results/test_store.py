@@ -148,6 +148,20 @@ def test_a_run_cut_short_keeps_what_it_had(tmp_path, error, status, reason):
         RunReader(writer.path)
 
 
+def test_a_run_that_is_interrupted_while_it_finishes_says_so(tmp_path, monkeypatch):
+    """Not 'running', however late it is: everything is there but the word that it is."""
+    whole = folder.write_atomically
+
+    def interrupted(path, write, about_bytes=0):
+        monkeypatch.setattr(folder, "write_atomically", whole)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), RunWriter(tmp_path, "tiny", INFO) as writer:  # noqa: PT012
+        monkeypatch.setattr(folder, "write_atomically", interrupted)
+        writer.finish(RunStatus.OK, {})
+    assert RunReader(writer.path, allow_unfinished=True).status is RunStatus.INTERRUPTED
+
+
 def test_a_run_that_is_left_without_a_result_failed(tmp_path):
     with RunWriter(tmp_path, "tiny", INFO) as writer:
         pass
