@@ -135,12 +135,13 @@ class Course:
             last = earlier.days[-1]
             copy_file(earlier.charge, self._borders.charge_file(last.day), last.charge_sha256)
             run.notes = [text for done in earlier.days for text in done.notes]
+            self._noted = len(run.notes)
             run.trades, run.traded_wh, run.dropped_wh = last.trades, last.traded_wh, last.dropped_wh
             if run.stages is not None:
                 run.stages = run.stages.with_spreads(last.spreads)
         for done in earlier.days:
             self._borders.add(done)
-        self._days, self._noted = list(earlier.days), len(run.notes)
+        self._days = list(earlier.days)
         where = f" of day {len(self._days)}" if run.has_several else ""
         what = f"after round {len(rounds.records)}{where}" if rounds else f"at the start{where}"
         run.note(f"resumed {what} of an earlier run")

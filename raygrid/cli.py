@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import namedtuple
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import NoReturn
@@ -62,9 +63,9 @@ def main() -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         click.echo("raygrid: interrupted", err=True)
         code = int(ExitCode.INTERRUPTED)
-        # Where code given as text was interrupted (dataclasses are made of such), `python -m` ends
-        # by a signal, whatever it exits with, unless other such code has run since.
-        exec("")
+        # Where code made of text was interrupted (that of dataclasses is), `python -m` ends by a
+        # signal, whatever it exits with, unless other such code, as here, has run since.
+        namedtuple("Interrupted", ())
     except BrokenPipeError:
         # The reader of our output went away (| head): nothing is wrong, nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
