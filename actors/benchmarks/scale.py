@@ -46,6 +46,8 @@ SECONDS_TO_REACH = {
 }
 FULL = 1 - 1e-4
 """Utilisation from which a line counts as full."""
+LARGE = 10_000
+"""Prosumers from which rounds should not depend on their number."""
 
 
 def horizon(periods: int) -> tuple[str, ...]:
@@ -139,6 +141,10 @@ def targets_of(rows: list[dict[str, Any]]) -> Iterator[Target]:
     )
     counts = [row["rounds"] for row in rows]
     yield Target(f"{name}: spread of rounds", max(counts) - min(counts), at_most=3)
+    large = [row["rounds"] for row in rows if row["prosumers"] >= LARGE]
+    if len(large) > 1:
+        spread = max(large) - min(large)
+        yield Target(f"{name}: spread of rounds from {LARGE:,} prosumers on", spread, at_most=3)
 
 
 def fit(rows: list[dict[str, Any]]) -> dict[str, Any]:
