@@ -116,10 +116,12 @@ class DayStages:
                 bidders = "rule"
         free = stages.reserve
         if free.line_share or free.voltage_pu:
-            notes.append(
-                f"markets keep {100 * free.line_share:g} % of each line's limit and "
-                f"{free.voltage_pu:g} p.u. of voltage free; the AC check uses the whole limits"
-            )
+            kept = [
+                (free.line_share, f"{100 * free.line_share:g} % of each line's limit"),
+                (free.voltage_pu, f"{free.voltage_pu:g} p.u. of voltage"),
+            ]
+            of_what = " and ".join(words for share, words in kept if share)
+            notes.append(f"markets keep {of_what} free; the AC check uses the whole limits")
         return cls(within_reserve(scenario), base_dir, by, step, bidders, policy, tuple(notes))
 
     @property
