@@ -139,7 +139,8 @@ class Course:
             run.trades, run.traded_wh, run.dropped_wh = last.trades, last.traded_wh, last.dropped_wh
             if run.stages is not None:
                 run.stages = run.stages.with_spreads(last.spreads)
-        for done in earlier.days:
+        # The first day last: before it is there, nobody goes on from half of this.
+        for done in reversed(earlier.days):
             self._borders.add(done)
         self._days = list(earlier.days)
         where = f" of day {len(self._days)}" if run.has_several else ""

@@ -40,9 +40,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluste
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray that outlives the drivers that are killed on it, and is started once."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    # Sockets lie in Ray's folder, whose paths are limited to 107 letters.
+    # Sockets lie in Ray's folder, whose paths are limited to 107 letters; workers of killed drivers
+    # may still write there when it ends.
     with (
-        tempfile.TemporaryDirectory(prefix="ray") as name,
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as name,
         ray_head(sys.executable, Path(name), PYTHONPATH=str(ROOT), **token) as head,
         pytest.MonkeyPatch.context() as patched,
     ):
