@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 
 from raygrid.grid.network import NetworkRows
+from raygrid.market.actions import Action
 from raygrid.market.active_set import solve_periods
+from raygrid.market.auction_kernels import clear_many
 from raygrid.market.block import ProsumerBlock, close_round
+from raygrid.market.feeder_limits import FeederLimits
+from raygrid.market.intraday import IntradayMarket
 from raygrid.market.judge import bus_sums
 from raygrid.market.matching import match_pairs
 from raygrid.market.messages import PriceMessage
 from raygrid.market.projection import Projection
 from raygrid.market.trades import sparse_trades
+from raygrid.market.units import N_SLOTS, Units, make_feed
 from raygrid.prosumer.dispatch import Dispatch
 from raygrid.prosumer.kernels import solve_rows
 from raygrid.prosumer.local import LocalSolver
@@ -76,7 +81,7 @@ class WarmUp:
 
 def is_warm() -> bool:
     """Whether the disk cache holds machine code of the kernels that take longest."""
-    kernels: tuple[Any, ...] = (solve_rows, close_round, solve_periods, match_pairs)
+    kernels: tuple[Any, ...] = (solve_rows, close_round, solve_periods, match_pairs, clear_many)
     for kernel in kernels:
         name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__qualname__}"
         cache = kernel.stats.cache_path
@@ -116,12 +121,36 @@ def warm_up(part: Part) -> None:
     shape = ShapedProfile(zeros, np.zeros(2, dtype=np.int32), zeros[0])
     shape.values(0, 2)
     load_matching()
+    load_auction()
 
 
 def load_matching() -> None:
     """Compile the kernel that matches trades, or load it."""
     agents, energy = np.arange(2), np.array([[5, -5], [-5, 5]])
     sparse_trades(agents, agents, energy, np.ones((2, 2)))
+
+
+def load_auction() -> None:
+    """Compile the kernels of the intraday stage, or load them, by one sale that breaks a limit."""
+    nothing, whole = np.zeros((2, N_SLOTS)), np.ones((2, N_SLOTS))
+    ids = np.arange(2)
+    units = Units(ids, ids, ids, nothing, nothing, nothing, whole, whole, nothing)
+    feed = make_feed(
+        units,
+        period_hours=1.0,
+        day_periods=N_PERIODS,
+        load_kw=np.array([[0.0, 0.0], [1.0, 1.0]]),
+        pv_kw=np.array([[2.0, 2.0], [0.0, 0.0]]),
+        import_price_per_kwh=np.full(N_PERIODS, 0.3),
+        export_price_per_kwh=np.full(N_PERIODS, 0.1),
+        charge_max_kw=np.zeros((N_PERIODS, 2, N_SLOTS)),
+        discharge_max_kw=np.zeros((N_PERIODS, 2, N_SLOTS)),
+    )
+    of_one = np.array([[1.0], [0.0]])
+    limits = FeederLimits(
+        of_one, 0 * of_one, np.zeros(1), np.array(["line"]), np.zeros(1, np.int64)
+    )
+    IntradayMarket(units, feed, limits).step(np.array([[Action.SELL, Action.BUY]]))
 
 
 def _two_prosumers() -> Population:
