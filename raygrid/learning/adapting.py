@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.learning.calibration import moved
+from raygrid.learning.calibration import groups, moved
 from raygrid.learning.inference import SUN_SHARES, Forecaster, sun_heights
 from raygrid.learning.network import TARGETS
 from raygrid.learning.recent import Interval, RecentDays
@@ -57,15 +57,13 @@ def adjusted(by: Forecaster, recent: RecentDays, found: Interval) -> tuple[Forec
     heights = len(SUN_SHARES) + 1
     outside, counted = np.zeros((2, 2, heights), dtype=np.int64)
     spread = np.array(by.spread, dtype=np.float64)
-    for k, measured in enumerate((data.load_kw[:, steps], data.pv_kw[:, steps])):
-        low, high = found.low_kw[..., k], found.high_kw[..., k]
-        counts = high - low > 1e-6 * by.scaling.load_std_kw[:, None]
-        missed = counts & ((measured < low) | (measured > high))
-        is_pv = TARGETS[k] == "pv"
-        for height in range(heights):
-            some = counts & (sun == height) if is_pv else counts
-            counted[k, height] = some.sum()
-            outside[k, height] = (missed & some).sum()
+    measured = np.stack([data.load_kw[:, steps], data.pv_kw[:, steps]])
+    low, high = (np.moveaxis(bound, -1, 0)[:2] for bound in (found.low_kw, found.high_kw))
+    missed = (measured < low) | (measured > high)
+    counts = high - low > 1e-6 * by.scaling.load_std_kw[:, None]
+    for k, height, some in groups(counts, sun):
+        counted[k, height] = some.sum()
+        outside[k, height] = (missed[k] & some).sum()
     spread[:2] = moved(spread[:2], outside, counted)
     changed = replace(by, spread=spread.astype(by.spread.dtype))
     return changed, Adjustment(outside, counted, spread[:2])

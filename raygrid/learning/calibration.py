@@ -60,7 +60,7 @@ def calibrate(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster
     """
     misses = _misses(forecaster, data, at)
     spread = np.ones((len(TARGETS), len(SUN_SHARES) + 1), dtype=np.float32)
-    for k, height, some in _groups(misses, np.ones(len(at), dtype=bool)):
+    for k, height, some in groups(misses.counts, misses.sun):
         if some.any():
             spread[k, height] = np.quantile(misses.ratio[k][some], INTERVAL)
     return replace(forecaster, spread=spread)
@@ -107,6 +107,11 @@ class _Misses:
     ratio: FloatArray
     sun: IntArray
 
+    @property
+    def counts(self) -> BoolArray:
+        """(3, N, B, H) samples that have an interval."""
+        return np.isfinite(self.ratio)
+
 
 def _steps(forecaster: Forecaster, at: IntArray) -> IntArray:
     """(B, H) steps that forecasts of these steps or days (B,) are of."""
@@ -152,12 +157,24 @@ def _misses(forecaster: Forecaster, data: Dataset, at: IntArray) -> _Misses:
     return _Misses(plain, np.stack(ratios), sun)
 
 
-def _groups(misses: _Misses, times: BoolArray) -> Iterator[tuple[int, int, BoolArray]]:
-    """Target, height of the sun, and which samples (N, B, H) of some times have one factor."""
-    for k, target in enumerate(TARGETS):
-        counts = np.isfinite(misses.ratio[k]) & times[:, None]
+def groups(counts: BoolArray, sun: IntArray) -> Iterator[tuple[int, int, BoolArray]]:
+    """Which samples have one factor of their interval's width.
+
+    Parameters
+    ----------
+    counts : (K, ...) bool
+        Samples that count, of the first K of `TARGETS`.
+    sun : (...) int64
+        Height of the sun (`SUN_SHARES`), by which those of PV are told apart.
+
+    Yields
+    ------
+    target, height, samples
+        Of loads and net the same samples at every height.
+    """
+    for k, some in enumerate(counts):
         for height in range(len(SUN_SHARES) + 1):
-            yield k, height, counts & (misses.sun == height) if target == "pv" else counts
+            yield k, height, some & (sun == height) if TARGETS[k] == "pv" else some
 
 
 def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Forecast:
@@ -197,11 +214,19 @@ def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Fore
         if day >= days.start:
             quantiles[:, today] = spread_out(quantiles[:, today], misses.sun[:, today], spread)
         outside, counted = np.zeros((2, *spread.shape), dtype=np.int64)
-        for k, height, some in _groups(misses, today & counts):
+        of_today = (today & counts)[:, None]
+        for k, height, some in groups(misses.counts & of_today, misses.sun):
             counted[k, height] = some.sum()
             outside[k, height] = (misses.ratio[k][some] > spread[k, height]).sum()
         spread = moved(spread, outside, counted)
     return Forecast(misses.plain.expected[:, wanted], quantiles[:, wanted])
+
+
+def _borne_out(added: FloatArray, wanted: FloatArray) -> FloatArray:
+    """Factors between 0 and 1 of what is added (M, S, ...) whose squared errors are least."""
+    square = (added**2).sum(axis=1)
+    factor = (added * wanted).sum(axis=1) / np.where(square > 0, square, 1.0)
+    return np.asarray(np.clip(factor, 0.0, 1.0))
 
 
 def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
@@ -248,9 +273,7 @@ def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
         ((values - line) / unit[:, None, None]).reshape(models, -1, 2)
         for values in (expected(forecaster), actual)
     )
-    square = (added**2).sum(axis=1)
-    factors = (added * wanted).sum(axis=1) / np.where(square > 0, square, 1.0)
-    return scaled(np.clip(factors, 0.0, 1.0))
+    return scaled(_borne_out(added, wanted))
 
 
 def lean(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
@@ -280,7 +303,7 @@ def lean(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
     naive[:, DAY_STEP.index("pv_index")] = 1.0  # the first of its lags
     naive[:, DAY_STEP.index("anchor_index")] = -1.0
 
-    def moved(factor: FloatArray) -> Forecaster:
+    def blended(factor: FloatArray) -> Forecaster:
         share = factor.astype(np.float32)[:, None]
         weights = {name: value.copy() for name, value in both.items()}
         weights[DIRECT_W][..., 1] = share * both[DIRECT_W][..., 1] + (1 - share) * naive
@@ -293,11 +316,10 @@ def lean(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
 
     ones = np.ones(len(naive))
     line, before = (
-        share_of_rating(_made(moved(factor), data, at)[0].expected[..., 1])
+        share_of_rating(_made(blended(factor), data, at)[0].expected[..., 1])
         for factor in (ones, 0 * ones)
     )
     actual = share_of_rating(data.pv_kw[:, _steps(forecaster, at)].astype(float))
     added, wanted = line - before, actual - before
-    square = (added**2).sum(axis=1)
-    factor = np.clip((added * wanted).sum(axis=1) / np.where(square > 0, square, 1.0), 0.0, 1.0)
-    return replace(moved(factor), facts=forecaster.facts | {"pv_line_share": factor.tolist()})
+    factor = _borne_out(added, wanted)
+    return replace(blended(factor), facts=forecaster.facts | {"pv_line_share": factor.tolist()})

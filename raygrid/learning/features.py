@@ -60,6 +60,7 @@ ENVELOPE_SPREAD = 2
 
 
 COMMON_SCALES = ("weather_mean", "weather_std", "price_mean", "price_std")
+"""Scales that all prosumers share."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from raygrid.learning.features import (
     DAY_CHANNELS,
     DAY_STEP,
     KNOWN,
-    LAGGED,
     OF_LOAD,
     OWN,
     PUBLIC,
@@ -54,8 +53,9 @@ def direct_inputs(spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
 def load_inputs(spec: NetworkSpec) -> BoolArray:
     """Which of `direct_inputs` (D,) the line of load looks at."""
     if spec.task == "step":
-        return np.array([name not in SKY for name in _LAST for _ in range(LAST_STEPS)] + _NO_SKY)
-    each = [name not in SKY for name in LAGGED] + _NO_SKY
+        last = [name for name in _LAST for _ in range(LAST_STEPS)]
+        return np.array([name not in SKY for name in (*last, *KNOWN)])
+    each = [name not in SKY for name in DAY_STEP]
     return np.array([*each, *each, *[False] * SKY_TERMS])
 
 
@@ -65,9 +65,6 @@ def pv_inputs(spec: NetworkSpec) -> BoolArray:
         return np.ones(spec.direct_inputs, dtype=np.bool_)
     each = [name not in OF_LOAD for name in DAY_STEP]
     return np.array([*each, *each, *[True] * SKY_TERMS])
-
-
-_NO_SKY = [name not in SKY for name in KNOWN]
 
 
 def _sky_terms(known: Any, ops: Ops) -> list[Any]:
