@@ -28,12 +28,11 @@ SECOND_AFTER_S = 0.5
 """Within Ray's shutdown, which takes some seconds [s]."""
 
 
-def interrupted(out, sign, times, *arguments):
-    """Folder of a run that got two Ctrl-C once it had shown a sign so often, and what it said."""
+def stopped(sign, times, *arguments):
+    """What a command said after two Ctrl-C, which it got once it had shown a sign so often."""
     ours, theirs = pty.openpty()
     run = subprocess.Popen(
-        [sys.executable, "-m", "raygrid", "simulate", *arguments, "--no-central",
-         "--out", str(out)],
+        [sys.executable, "-m", "raygrid", *arguments],
         cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
@@ -53,9 +52,21 @@ def interrupted(out, sign, times, *arguments):
     # A crash at the interpreter's end would show as a signal here.
     assert run.wait(timeout=60) == 130
     assert b"Traceback" not in shown
+    return shown[before:]
+
+
+def lines_of(shown):
+    """What can be read of it; Ray ends with an escape that switches colours off."""
+    lines = [line.strip() for line in shown.replace(b"\x1b[0m", b"").splitlines()]
+    return [line for line in lines if line]
+
+
+def interrupted(out, sign, times, *arguments):
+    """Folder of a run that was `stopped`, and what it said."""
+    shown = stopped(sign, times, "simulate", *arguments, "--no-central", "--out", str(out))
     (folder,) = (out / arguments[0]).iterdir()
     assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
-    return folder, shown[before:]
+    return folder, shown
 
 
 def test_interrupted_clearing(tmp_path):
@@ -70,12 +81,38 @@ def test_interrupted_clearing(tmp_path):
 def test_interrupted_stages_after_the_clearing(tmp_path, sign, days):
     """One line, and everything that takes to go on: the day's rounds, and the days before it."""
     folder, shown = interrupted(tmp_path, sign, 1, *DAYS)
-    # Ray ends with an escape that switches colours off.
-    lines = [line.strip() for line in shown.replace(b"\x1b[0m", b"").splitlines()]
-    assert [line for line in lines if line] == [b"raygrid: interrupted"]
+    assert lines_of(shown) == [b"raygrid: interrupted"]
     assert pq.read_table(folder / "schedule.parquet").num_rows > 0
     assert (folder / "intraday.parquet").exists() == (days > 0)
     assert not (folder / "batches.parquet").exists()
     left = interrupted_run(folder)
     assert len(left.days) == days
     assert len(left.rounds.records) > 10
+
+
+def test_interrupted_trainings_of_several_seeds_go_on(tmp_path):
+    """With the weights of trainings that nothing broke off."""
+    pytest.importorskip("torch", reason="needs the extra 'learn'")
+    small = (
+        "history.train_days=2", "history.validation_days=1", "history.test_days=1",
+        "intraday={bidders: {copies: 2, hidden: 8, replay: 300, batch: 16}}",
+    )  # fmt: skip
+    training = [
+        *("train", "dqn", "ai_tem", "--agents", "5", "--shared", "--no-plan"),
+        *("--device", "cpu", "--episodes", "400", "--seeds", "1,2"),
+        *(word for text in small for word in ("--set", text)),
+    ]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    shown = stopped(b"left", 3, *training, "--actors", "2", "--out", str(broken))
+    assert lines_of(shown)[-1] == b"raygrid: interrupted"
+    for more in (["--resume", "--actors", "2", "--out", str(broken)], ["--out", str(whole)]):
+        subprocess.run(
+            [sys.executable, "-m", "raygrid", *training, *more],
+            cwd=ROOT, check=True, capture_output=True,
+        )  # fmt: skip
+    for seed in (1, 2):
+        one, other = (
+            (folder / "ai_tem" / f"dqn-shared-{seed}" / "weights.npz").read_bytes()
+            for folder in (broken, whole)
+        )
+        assert one == other

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from actors import training_seeds
 from actors.cluster import ClusterOptions
 from actors.training_seeds import RaySeeds, train_one
 from raygrid.errors import InputError
-from raygrid.learning.bidders_market import TrainBiddersOptions, bidders_market
+from raygrid.learning.bidders_market import BiddersMarket, TrainBiddersOptions, bidders_market
+from raygrid.learning.dqn_training import CHECKPOINT
+from raygrid.learning.train_bidders import training_folder
 from raygrid.learning.train_seeds import seeds_of, train_seeds
 
 pytest.importorskip("torch", reason="needs the extra 'learn'")
@@ -55,6 +61,27 @@ def test_seeds_on_ray_are_those_of_this_process(tmp_path: Path) -> None:
     again = train_seeds(replace(there, resume=True), (1, 3), tell=told.append)
     assert "seed 1: taken over" in told
     assert (again.folders[1] / "weights.npz").exists()
+
+
+def dies_once(job: TrainBiddersOptions, market: BiddersMarket) -> Iterator[str]:
+    """A task that is killed once it has a checkpoint to go on from."""
+    for line in train_one(job, market):
+        yield line
+        if not job.resume and (training_folder(market, job) / CHECKPOINT).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_seed_whose_process_is_killed_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train_seeds(asked(tmp_path / "here"), (1,))
+    monkeypatch.setattr(training_seeds, "train_one", dies_once)
+    lines: list[str] = []
+    there = asked(tmp_path / "there")
+    found = train_seeds(there, (1,), RaySeeds(ClusterOptions(num_cpus=1), 1), lines.append)
+    assert "seed 1: its process died and is started anew" in lines
+    ours, theirs = ((t.folders[0] / "weights.npz").read_bytes() for t in (found, expected))
+    assert ours == theirs
 
 
 def test_bad_use(tmp_path: Path) -> None:
