@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from raygrid.arrays import BoolArray, FloatArray, IntArray
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
-from raygrid.learning.features import DAY_STEP, SCALE_DAYS
+from raygrid.learning.features import SCALE_DAYS
 from raygrid.learning.inference import (
     SUN_SHARES,
     Forecast,
@@ -19,7 +18,8 @@ from raygrid.learning.inference import (
     sun_heights,
     windows_of,
 )
-from raygrid.learning.network import DIRECT_B, DIRECT_W, HIGH, LEVELS, LOW, MEDIAN, TARGETS
+from raygrid.learning.network import HIGH, LEVELS, LOW, MEDIAN, TARGETS
+from raygrid.learning.renewal import renewed
 
 CALIBRATION_STRIDE = 5
 """Every so many steps count in a calibration; their errors are alike over prosumers."""
@@ -123,18 +123,18 @@ def _steps(forecaster: Forecaster, at: IntArray) -> IntArray:
 def _made(forecaster: Forecaster, data: Dataset, at: IntArray) -> tuple[Forecast, IntArray]:
     """Forecasts of steps or days, and the heights of the sun (N, B, H).
 
-    Where load and PV are forecast apart, which is for any prosumers, scales of each day are those
-    of the days before it, as on a market day: a line that was fitted with scales of the winter
-    looks better beside them than it is.
+    Where load and PV are forecast apart, which is for any prosumers, the forecaster is `renewed`
+    for each day, as on a market day: a line that was fitted with scales of the winter looks better
+    beside them than it is.
     """
     if not forecaster.spec.apart:
         series = forecaster.series(data)
         envelope = series.envelope_kw[:, _steps(forecaster, at)]
         return forecaster.forecast(series, at), sun_heights(forecaster.scaling, envelope)
     parts, heights = [], []
-    for day in at:
+    for day, by in zip(at, renewed(forecaster, data, at), strict=True):
         recent = data.until(int(day), SCALE_DAYS)
-        by, last = forecaster.of(recent), np.array(recent.days("test"))
+        last = np.array(recent.days("test"))
         series = by.series(recent)
         parts.append(by.forecast(series, last))
         heights.append(sun_heights(by.scaling, series.envelope_kw[:, _steps(by, last)]))
@@ -274,52 +274,3 @@ def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
         for values in (expected(forecaster), actual)
     )
     return scaled(_borne_out(added, wanted))
-
-
-def lean(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
-    """Move the line of PV to yesterday's index, as far as validation days do not bear it out.
-
-    Under a sky without clouds yesterday's index, under today's sun, is next to exact, and a line
-    that was fitted to other weeks is worse. What the line adds to it is multiplied by the factor
-    between 0 and 1 whose squared error is least; yesterday's index being among its inputs, the
-    result is a line again.
-
-    Parameters
-    ----------
-    forecaster : Forecaster
-        Which forecasts load and PV of the day ahead apart.
-    data : Dataset
-        What happened.
-    at : (B,) int64
-        Days of the validation part.
-
-    Returns
-    -------
-    Forecaster
-        The same with another line, and the factor in its facts.
-    """
-    both = {name: np.array(forecaster.weights[name]) for name in (DIRECT_W, DIRECT_B)}
-    naive = np.zeros_like(both[DIRECT_W][..., 1])
-    naive[:, DAY_STEP.index("pv_index")] = 1.0  # the first of its lags
-    naive[:, DAY_STEP.index("anchor_index")] = -1.0
-
-    def blended(factor: FloatArray) -> Forecaster:
-        share = factor.astype(np.float32)[:, None]
-        weights = {name: value.copy() for name, value in both.items()}
-        weights[DIRECT_W][..., 1] = share * both[DIRECT_W][..., 1] + (1 - share) * naive
-        weights[DIRECT_B][..., 1] *= share
-        return replace(forecaster, weights=forecaster.weights | weights)
-
-    def share_of_rating(kw: Any) -> FloatArray:
-        rating = np.maximum(forecaster.scaling.pv_rating_kw, 1e-9)[:, None, None]
-        return np.asarray((kw / rating).reshape(len(naive), -1))
-
-    ones = np.ones(len(naive))
-    line, before = (
-        share_of_rating(_made(blended(factor), data, at)[0].expected[..., 1])
-        for factor in (ones, 0 * ones)
-    )
-    actual = share_of_rating(data.pv_kw[:, _steps(forecaster, at)].astype(float))
-    added, wanted = line - before, actual - before
-    factor = _borne_out(added, wanted)
-    return replace(blended(factor), facts=forecaster.facts | {"pv_line_share": factor.tolist()})

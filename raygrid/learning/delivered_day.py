@@ -332,10 +332,10 @@ def deliver(
     held: Held = {}
     if outlook is not None:
         share = getattr(scenario.population, "flexible_share", 0.0)
-        for name, found in (("day_ahead", outlook.ahead), ("step", outlook.step)):
-            if found is None:
+        for name, made in (("day_ahead", outlook.ahead), ("step", outlook.step)):
+            if made is None:
                 continue
-            mine = found.at(known.prosumer_id)
+            mine = made.found.at(known.prosumer_id)
             for k, what in enumerate(("load", "pv")):
                 held[name, what] = mine.low_kw[..., k], mine.high_kw[..., k]
             fixed, flexible = 1.0 - share, dispatch.demand_kw

@@ -7,7 +7,7 @@ of the day itself is in what it gets. A forecast depends on the prosumer alone, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ from raygrid.learning.forecasting import Naive, quarter_hours
 from raygrid.learning.inference import Forecaster, expected_powers
 from raygrid.learning.network import NetworkSpec
 from raygrid.learning.preprocessing import Clock, DataReport
+from raygrid.learning.renewal import leaning, line_shares
 from raygrid.learning.weather import SKY_DAYS, Weather
 from raygrid.prosumer.community import Community, Recipe
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
@@ -308,17 +309,7 @@ def forecast_community(
             "forecasts reach to midnight: keep a market day within a day, or set "
             "stages.forecast=perfect",
         )
-    n_past = PAST_DAYS
-    if isinstance(by, Forecaster) and by.fits_anybody:
-        n_past = SCALE_DAYS + SKY_DAYS
-    n_past = min(n_past, (midnight - first_midnight(scenario, base_dir)).days)
-    if n_past < PAST_DAYS:
-        raise InputError(
-            f"{begin.date()} has no {PAST_DAYS} days of past",
-            f"{scenario.name}:horizon.start",
-            f"begin {PAST_DAYS} days after the first that is known, or set stages.forecast=perfect",
-        )
-    past = _past(scenario, base_dir, midnight, n_past)
+    past = _past(scenario, base_dir, midnight, days_of_past(scenario, base_dir, midnight, by))
     if isinstance(by, Forecaster):
         rule: ShapeRule = _learnt(by, past, scenario.name, len(community))
     else:
@@ -336,6 +327,52 @@ def forecast_community(
     return ForecastCommunity(community, part)
 
 
+def days_of_past(
+    scenario: Scenario, base_dir: Path, midnight: datetime, by: Forecaster | Naive
+) -> int:
+    """Days before a midnight that forecasts look at: more where scales are taken from them.
+
+    Raises
+    ------
+    InputError
+        If fewer are known than forecasts need.
+    """
+    n_past = PAST_DAYS
+    if isinstance(by, Forecaster) and by.fits_anybody:
+        n_past = SCALE_DAYS + SKY_DAYS
+    n_past = min(n_past, (midnight - first_midnight(scenario, base_dir)).days)
+    if n_past < PAST_DAYS:
+        raise InputError(
+            f"{midnight.date()} has no {PAST_DAYS} days of past",
+            f"{scenario.name}:horizon.start",
+            f"begin {PAST_DAYS} days after the first that is known, or set stages.forecast=perfect",
+        )
+    return n_past
+
+
+def leaning_today(
+    scenario: Scenario, base_dir: Path, by: Forecaster, midnight: datetime
+) -> Forecaster:
+    """Weights for anybody with the line of PV that hosts forecast with on a market day.
+
+    Parameters
+    ----------
+    scenario, base_dir
+        As in `forecast_community`.
+    by : Forecaster
+        Which forecasts load and PV of the day ahead apart.
+    midnight : datetime
+        When the day begins.
+    """
+    n_past = days_of_past(scenario, base_dir, midnight, by)
+    return _leaning(by, _past(scenario, base_dir, midnight, n_past))
+
+
+def _leaning(by: Forecaster, past: _Past) -> Forecaster:
+    roofs = _series_of_shapes(past, np.broadcast_to(past.load[0], past.pv.shape), past.pv, 1.0)
+    return leaning(by, line_shares(by, roofs, np.array([past.pv.shape[1] - 1]))[0])
+
+
 @dataclass(frozen=True)
 class _Past:
     """Shapes on the days before a market day; the day itself, the last, is left empty.
@@ -348,7 +385,7 @@ class _Past:
     calendar: Dataset
 
 
-def _past(scenario: Scenario, base_dir: Path, midnight: Any, n_past: int) -> _Past:
+def _past(scenario: Scenario, base_dir: Path, midnight: datetime, n_past: int) -> _Past:
     source = scenario.population
     assert isinstance(source, CommunityPopulation)
     start = midnight - timedelta(days=n_past)
@@ -406,6 +443,7 @@ def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
             "train them anew: raygrid train forecaster --task day --for-anybody",
         )
     if by.fits_anybody:
+        by = _leaning(by, past)
         load_scaling, pv_scaling = _scaling_of_shapes(past)
         ids = ids[:0]
     else:
@@ -432,26 +470,22 @@ def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
 
 def _scaling_of_shapes(past: _Past) -> tuple[Scaling, Scaling]:
     """Scales of load shapes and of PV shapes, from the days before (of the last ones)."""
-    n_days = past.load.shape[1]
+    of_load = _series_of_shapes(past, past.load, np.zeros_like(past.load), 0.0)
+    of_pv = _series_of_shapes(past, np.zeros_like(past.pv), past.pv, 1.0)
+    return fit_scaling(of_load), fit_scaling(of_pv)
+
+
+def _series_of_shapes(past: _Past, load: FloatArray, pv: FloatArray, rating_kw: float) -> Dataset:
+    """Shapes (n, D + 1, 96) as prosumers; the last `SCALE_DAYS` days are for training."""
+    n, n_days = len(load), past.load.shape[1]
     first = max(0, n_days - 1 - SCALE_DAYS)
-    data = replace(past.calendar, first_days=(first, n_days - 1, n_days - 1, n_days))
-
-    def scaling(load: FloatArray, pv: FloatArray, rating_kw: float) -> Scaling:
-        n = len(load)
-        flat = (n, n_days * STEPS_PER_DAY)
-        return fit_scaling(
-            replace(
-                data,
-                prosumer_id=np.arange(n),
-                load_kw=load.reshape(flat).astype(np.float32),
-                pv_kw=pv.reshape(flat).astype(np.float32),
-                pv_rating_kw=np.full(n, rating_kw),
-            )
-        )
-
-    return (
-        scaling(past.load, np.zeros_like(past.load), 0.0),
-        scaling(np.zeros_like(past.pv), past.pv, 1.0),
+    return replace(
+        past.calendar,
+        first_days=(first, n_days - 1, n_days - 1, n_days),
+        prosumer_id=np.arange(n),
+        load_kw=load.reshape(n, -1).astype(np.float32),
+        pv_kw=pv.reshape(n, -1).astype(np.float32),
+        pv_rating_kw=np.full(n, rating_kw),
     )
 
 

@@ -126,7 +126,7 @@ class Forecaster:
                 f"scenario {data.name}",
                 "train weights for this scenario: raygrid train forecaster",
             )
-        return make_series(data, self.scaling, dark=self.spec.dark)
+        return make_series(data, self.scaling, recent=self.spec.task == "step", dark=self.spec.dark)
 
     def forecast(self, series: Series, at: IntArray) -> Forecast:
         """Forecast single steps, or days.

@@ -6,8 +6,8 @@ orders are due, and afterwards to see what intervals held. No forecast sees its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ PAST_DAYS = max(LAG_DAYS)
 
 @dataclass(frozen=True)
 class RecentDays:
-    """Series of `PAST_DAYS` days and of the market day after them.
+    """Series of some days, `PAST_DAYS` or more, and of the market day after them.
 
     Attributes
     ----------
@@ -55,13 +55,29 @@ class RecentDays:
     n_periods: int
 
     @property
+    def day(self) -> int:
+        """Which day of the series the market day is: the last."""
+        return self.data.first_days[-1] - 1
+
+    @property
+    def midnight(self) -> datetime:
+        """When it begins."""
+        return self.data.clock.start + timedelta(days=self.day)
+
+    @property
     def steps(self) -> IntArray:
         """(T,) the market's periods within the series."""
-        first = PAST_DAYS * STEPS_PER_DAY + self.first_step
+        first = self.day * STEPS_PER_DAY + self.first_step
         return np.arange(first, first + self.n_periods)
 
+    def shortened(self) -> RecentDays:
+        """With as much of the past as a forecast looks at, its scales being known."""
+        return replace(self, data=self.data.until(self.day, PAST_DAYS))
 
-def recent_days(scenario: Scenario, base_dir: Path, day: int = 0) -> RecentDays:
+
+def recent_days(
+    scenario: Scenario, base_dir: Path, day: int = 0, n_past: int = PAST_DAYS
+) -> RecentDays:
     """Draw a scenario's prosumers on a market day and the days before it.
 
     Parameters
@@ -72,6 +88,8 @@ def recent_days(scenario: Scenario, base_dir: Path, day: int = 0) -> RecentDays:
         Folder that its data paths are relative to.
     day : int
         Which of the days in a row, from 0.
+    n_past : int
+        Days before it.
 
     Raises
     ------
@@ -87,10 +105,10 @@ def recent_days(scenario: Scenario, base_dir: Path, day: int = 0) -> RecentDays:
         )
     begin = horizon.start + timedelta(hours=day * horizon.day_hours)
     midnight = begin_of_day(begin)
-    start = midnight - timedelta(days=PAST_DAYS)
+    start = midnight - timedelta(days=n_past)
     history = scenario.history
-    draft = draft_days(scenario, base_dir, start, PAST_DAYS + 1, history)
-    n_periods = (PAST_DAYS + 1) * STEPS_PER_DAY
+    draft = draft_days(scenario, base_dir, start, n_past + 1, history)
+    n_periods = (n_past + 1) * STEPS_PER_DAY
     clock, whole = Clock(start, PERIOD_HOURS), Clock(start, PERIOD_HOURS)
     if history is not None:
         # Clouds are drawn from the history's first day on.
@@ -98,21 +116,21 @@ def recent_days(scenario: Scenario, base_dir: Path, day: int = 0) -> RecentDays:
     before = (start - whole.start).days * STEPS_PER_DAY
     if before < 0:
         raise InputError(
-            f"{begin.date()} has no {PAST_DAYS} days of past",
+            f"{begin.date()} has no {n_past} days of past",
             f"{scenario.name}:horizon.start",
-            f"begin {PAST_DAYS} days after the history or later",
+            f"begin {n_past} days after the history or later",
         )
     known = known_weather(scenario, base_dir, whole, before + n_periods)
     weather = past_weather(scenario, draft)
     if known is not None:
         rows = slice(before, before + n_periods)
         weather = Weather(**{name: series[rows] for name, series in vars(known[0]).items()})
-    past = PAST_DAYS * STEPS_PER_DAY
+    past = n_past * STEPS_PER_DAY
     ids, load, pv, rating = households(scenario, draft.community, past)
     data = Dataset(
         name=scenario.name,
         clock=clock,
-        first_days=(0, PAST_DAYS, PAST_DAYS, PAST_DAYS + 1),
+        first_days=(0, n_past, n_past, n_past + 1),
         prosumer_id=np.asarray(ids, dtype=np.int64),
         load_kw=load,
         pv_kw=pv,
@@ -162,7 +180,7 @@ def intervals(by: Forecaster, recent: RecentDays) -> Interval:
         What happened until then; what happened later is not looked at.
     """
     series, is_step = by.series(recent.data), by.spec.task == "step"
-    found = by.forecast(series, recent.steps if is_step else np.array([PAST_DAYS]))
+    found = by.forecast(series, recent.steps if is_step else np.array([recent.day]))
     expected, quantiles = found.expected[..., :2], found.quantiles[..., :2, :]
     if is_step:
         expected, quantiles = expected[:, :, 0], quantiles[:, :, 0]

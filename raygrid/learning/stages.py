@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import numpy as np
 from raygrid.errors import InputError
 from raygrid.files import data_path, data_root
 from raygrid.learning.adapting import adjusted, adjustment_rows
-from raygrid.learning.dataset import PERIOD_HOURS
-from raygrid.learning.forecast_community import forecast_community
+from raygrid.learning.dataset import PERIOD_HOURS, begin_of_day
+from raygrid.learning.features import SCALE_DAYS
+from raygrid.learning.forecast_community import days_of_past, forecast_community, leaning_today
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, Naive
 from raygrid.learning.inference import Forecaster, load_forecaster
 from raygrid.learning.policy import Policy, load_policy
@@ -32,6 +34,22 @@ FORECASTER, STEP_FORECASTER, POLICY = "forecaster-day", "forecaster-step", "bidd
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """A forecaster as it stood on a day, and what it forecast.
+
+    Attributes
+    ----------
+    by : Forecaster
+        The forecaster; weights for anybody with the scales of that day.
+    found : Interval
+        Its forecasts.
+    """
+
+    by: Forecaster
+    found: Interval
+
+
+@dataclass(frozen=True)
 class DayOutlook:
     """What learned forecasters say of a day, beside what its hosts clear on.
 
@@ -39,13 +57,13 @@ class DayOutlook:
     ----------
     recent : RecentDays
         The day and those before it, as measured.
-    ahead, step : Interval or None
-        Forecasts of the midnight before, and of each period when its orders are due.
+    ahead, step : Outlook or None
+        Of the midnight before, and of each period when its orders are due.
     """
 
     recent: RecentDays
-    ahead: Interval | None
-    step: Interval | None
+    ahead: Outlook | None
+    step: Outlook | None
 
 
 @dataclass(frozen=True)
@@ -148,11 +166,31 @@ class DayStages:
             Which of the days in a row, from 0.
         """
         ahead = self.by if isinstance(self.by, Forecaster) else None
-        if self.scenario.horizon.dt != PERIOD_HOURS or (ahead is None and self.step is None):
+        both = [by for by in (ahead, self.step) if by is not None]
+        if self.scenario.horizon.dt != PERIOD_HOURS or not both:
             return None
-        recent = recent_days(self.scenario, self.base_dir, day)
-        made = [None if by is None else intervals(by, recent) for by in (ahead, self.step)]
-        return DayOutlook(recent, made[0], made[1])
+        scenario, base_dir = self.scenario, self.base_dir
+        begin = scenario.horizon.start + timedelta(hours=day * scenario.horizon.day_hours)
+        midnight = begin_of_day(begin)
+        n_past = max(days_of_past(scenario, base_dir, midnight, by) for by in both)
+        past = recent_days(scenario, base_dir, day, n_past)
+        recent = past.shortened()
+
+        def made(by: Forecaster | None) -> Outlook | None:
+            if by is None:
+                return None
+            today = self._today(by, past)
+            return Outlook(today, intervals(today, recent))
+
+        return DayOutlook(recent, made(ahead), made(self.step))
+
+    def _today(self, by: Forecaster, recent: RecentDays) -> Forecaster:
+        """A forecaster as hosts forecast with it on a market day."""
+        if not by.fits_anybody:
+            return by
+        if by.spec.apart:
+            by = leaning_today(self.scenario, self.base_dir, by, recent.midnight)
+        return by.of(recent.data.until(recent.day, SCALE_DAYS))
 
     def learned_from(self, outlook: DayOutlook, day: int) -> tuple[DayStages, pa.Table]:
         """The stages after a day was measured, and rows of `calibration.parquet`.
@@ -166,10 +204,12 @@ class DayStages:
         """
         by, step, made = self.by, self.step, []
         if isinstance(by, Forecaster) and outlook.ahead is not None:
-            by, ahead_made = adjusted(by, outlook.recent, outlook.ahead)
+            moved, ahead_made = adjusted(outlook.ahead.by, outlook.recent, outlook.ahead.found)
+            by = replace(by, spread=moved.spread)
             made.append(("day_ahead", ahead_made))
         if step is not None and outlook.step is not None:
-            step, step_made = adjusted(step, outlook.recent, outlook.step)
+            moved, step_made = adjusted(outlook.step.by, outlook.recent, outlook.step.found)
+            step = replace(step, spread=moved.spread)
             made.append(("step", step_made))
         return replace(self, by=by, step=step), adjustment_rows(day, made)
 
@@ -260,7 +300,6 @@ def _forecasters(
         if by is not None and quarters:
             recent = recent or recent_days(scenario, base_dir)
             why = serves(by, recent)
-            by = by.of(recent.data)
         elif by is not None and name == STEP_FORECASTER:
             why = "its weights are for quarter hours"
         elif by is not None and not by.fits_anybody and len(by.prosumer_id) < n_prosumers:

@@ -20,7 +20,7 @@ import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.errors import InputError
-from raygrid.learning.calibration import CALIBRATION_STRIDE, calibrate, lean, temper
+from raygrid.learning.calibration import CALIBRATION_STRIDE, calibrate, temper
 from raygrid.learning.checkpoint import TrainState, load_checkpoint, new_state, save_checkpoint
 from raygrid.learning.code import code_digest
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
@@ -456,8 +456,6 @@ def train(
     }
     forecaster = Forecaster(spec, state.best, scaling, data.prosumer_id, facts)
     stride = CALIBRATION_STRIDE if spec.task == "step" else 1
-    if spec.apart:
-        forecaster = lean(forecaster, data, parts[1])
     forecaster = temper(forecaster, data, parts[1][::stride])
     # A month of weather is little to tell errors by: the training days before it count as well.
     known = np.concatenate([parts[0][-len(parts[1]) :], parts[1]])

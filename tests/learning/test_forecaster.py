@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raygrid.arrays import FloatArray
 from raygrid.errors import InputError
 from raygrid.learning import calibration
-from raygrid.learning.calibration import calibrate, forecast_in_turn, lean, temper
+from raygrid.learning.calibration import calibrate, forecast_in_turn, temper
 from raygrid.learning.dataset import Dataset
-from raygrid.learning.features import fit_scaling, make_series, one_step
+from raygrid.learning.features import SCALE_DAYS, fit_scaling, make_series, one_step
 from raygrid.learning.inference import (
     Forecaster,
     by_model,
@@ -38,6 +39,7 @@ from raygrid.learning.network import (
     initial_weights,
     raw_outputs,
 )
+from raygrid.learning.renewal import LEAN_DAYS, leaning, line_shares, renewed
 
 pytestmark = pytest.mark.optional
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'raygrid[learn]'")
@@ -393,25 +395,49 @@ def test_load_and_pv_forecast_apart_do_not_look_at_each_other(small_data: Datase
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_pv_leans_on_yesterday_as_far_as_validation_days_say(
+def test_pv_leans_on_yesterday_as_far_as_the_last_days_say(
     small_data: Dataset, share: float
 ) -> None:
-    """What happens lies between yesterday's index and the line: the factor is found again."""
-    spec = NetworkSpec(task="day", apart=True, **SMALL_NET)
+    """What happens lies between yesterday's index and the line: the share is found again."""
+    spec = NetworkSpec(task="day", apart=True, width=8, heads=2, embedding=0)
     forecaster = random_forecaster(small_data, spec, 1)
     forecaster.weights[DIRECT_W] *= 0.01
-    at = np.array([9, 18])  # neither is among the other's lags
-    series, steps = forecaster.series(small_data), at[:, None] * 96 + np.arange(96)
-    line = forecaster.forecast(series, at).expected[..., 1]
-    yesterday = series.own[:, steps - 96, 2] * series.envelope_kw[:, steps]
-    assert np.abs(line - yesterday).max() > 0.5
-    pv = small_data.pv_kw.copy()
-    pv[:, steps] = share * line + (1 - share) * yesterday
-    found = lean(forecaster, replace(small_data, pv_kw=pv), at)
-    assert found.facts["pv_line_share"] == [pytest.approx(share, abs=1e-3)]
-    made = found.forecast(series, at).expected
-    np.testing.assert_allclose(made[..., 1], pv[:, steps], atol=2e-3)
-    np.testing.assert_array_equal(made[..., 0], forecaster.forecast(series, at).expected[..., 0])
+    data, day = small_data, 18
+
+    def both(data: Dataset, day: int, share: float) -> FloatArray:
+        """PV of a day by the line alone and by yesterday's index alone, blended."""
+        recent = data.until(day, SCALE_DAYS)
+        by = leaning(forecaster.of(recent), share)
+        return by.forecast(by.series(recent), np.array(recent.days("test"))).expected[:, 0, :, 1]
+
+    for k in range(day - LEAN_DAYS, day):
+        line, yesterday = both(data, k, 1.0), both(data, k, 0.0)
+        assert np.abs(line - yesterday).max() > 0.3
+        pv = data.pv_kw.copy()
+        pv[:, k * 96 : (k + 1) * 96] = share * line + (1 - share) * yesterday
+        data = replace(data, pv_kw=pv)
+    days = np.array([day])
+    assert line_shares(forecaster, data, days) == pytest.approx([share], abs=1e-3)
+    (found,) = renewed(forecaster, data, days)
+    series = found.series(recent := data.until(day, SCALE_DAYS))
+    made = found.forecast(series, np.array(recent.days("test"))).expected[:, 0, :, 1]
+    np.testing.assert_allclose(made, both(data, day, share), atol=2e-3)
+    # Yesterday's index under today's sun is what a share of 0 says.
+    scaling = fit_scaling(recent)
+    at = recent.days("test")[0] * 96 + np.arange(96)
+    index, envelope = series.own[:, at - 96, 2], series.envelope_kw[:, at]
+    np.testing.assert_allclose(both(data, day, 0.0), index * envelope, atol=1e-5)
+    np.testing.assert_array_equal(scaling.pv_ratio, found.scaling.pv_ratio)
+    # Nothing of the day itself or later is looked at.
+    load, pv = data.load_kw.copy(), data.pv_kw.copy()
+    load[:, day * 96 :] *= 2.0
+    pv[:, day * 96 :] *= 0.5
+    (same,) = renewed(forecaster, replace(data, load_kw=load, pv_kw=pv), days)
+    for name, value in found.weights.items():
+        np.testing.assert_array_equal(value, same.weights[name])
+    np.testing.assert_array_equal(found.scaling.load_std_kw, same.scaling.load_std_kw)
+    # No day before has its past: the line as it was fitted.
+    assert line_shares(forecaster, data, np.array([7])) == 1.0
 
 
 def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> None:

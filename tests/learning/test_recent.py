@@ -10,10 +10,12 @@ from raygrid.errors import InputError
 from raygrid.learning.adapting import adjusted, adjustment_rows
 from raygrid.learning.calibration import OUTSIDE
 from raygrid.learning.dataset import STEPS_PER_DAY, build_dataset
+from raygrid.learning.forecast_community import forecast_community
 from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
 from raygrid.learning.inference import load_forecaster
 from raygrid.learning.recent import PAST_DAYS, intervals, recent_days, serves
 from raygrid.learning.stages import DayStages
+from raygrid.scenario.build import draft_case
 from raygrid.scenario.load import load_scenario
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "scenarios/ai_tem/weights"
@@ -127,3 +129,19 @@ def test_expected_values_do_not_move(recent, by):
     after = intervals(adjusted(by, recent, before)[0], recent)
     np.testing.assert_array_equal(after.expected_kw, before.expected_kw)
     assert not np.array_equal(after.low_kw, before.low_kw)
+
+
+@pytest.mark.parametrize("day", [0, 2])
+def test_intervals_stand_on_what_hosts_clear_on(day):
+    """Weights for anybody: the same scales and the same line of PV, by prosumer and by shape."""
+    settings = ["horizon.period_hours=0.25", "horizon.days=3"]
+    scenario, base_dir = load_scenario("community", agents=30, periods=96, settings=settings)
+    stages = DayStages.of(scenario, base_dir, 30)
+    measured = draft_case(scenario, base_dir=base_dir, day=day).community
+    hosts = forecast_community(scenario, base_dir, measured, stages.by, day=day).everyone()
+    _, pv, _, elastic, fixed = hosts.profiles(0, 30)
+    load = fixed + elastic / scenario.population.elastic_headroom
+    found = stages.outlook(day).ahead.found.at(hosts.prosumer_id)
+    np.testing.assert_allclose(found.expected_kw[..., 0], load, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found.expected_kw[..., 1], pv, rtol=2e-3, atol=2e-4)
+    assert (found.low_kw <= found.high_kw).all()
