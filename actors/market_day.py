@@ -282,7 +282,7 @@ class MarketDay:
             policy=stages.policy,
             outlook=outlook,
         )
-        if outlook is not None and run.scenario.stages.update == "intervals":
+        if outlook is not None and run.scenario.stages.update != "none":
             run.stages, learned = stages.learned_from(outlook, self.day)
             run.tables.write("calibration", self.day, learned)
         sessions = done.sessions

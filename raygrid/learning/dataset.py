@@ -127,6 +127,18 @@ class Dataset:
             import_price_per_kwh=self.import_price_per_kwh[steps],
         )
 
+    def learnt_before(self, n_days: int) -> Dataset:
+        """The series of days before a last one, of which the last few come after training.
+
+        Parameters
+        ----------
+        n_days : int
+            Days between those of training and the last one; at most all are.
+        """
+        last = self.first_days[-1] - 1
+        trained = max(0, last - n_days)
+        return replace(self, first_days=(0, trained, last, last + 1))
+
     def digest(self) -> str:
         """SHA-256 of what a forecaster can learn from, for manifests."""
         found = hashlib.sha256(repr((self.clock, self.first_days)).encode())

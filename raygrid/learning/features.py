@@ -59,7 +59,7 @@ ENVELOPE_SPREAD = 2
 """Quarter hours on either side that the envelope's ratio is smoothed over."""
 
 
-COMMON_SCALES = ("weather_mean", "weather_std", "price_mean", "price_std")
+COMMON_SCALES = ("typical_days", "weather_mean", "weather_std", "price_mean", "price_std")
 """Scales that all prosumers share."""
 
 
@@ -74,6 +74,8 @@ class Scaling:
     load_typical, load_varied : (N, 2, 96) float64
         Mean and deviation of normalised load by quarter hour, on working days and weekends, over
         the quarter hours around.
+    typical_days : (2,) float64
+        Days of either kind that they are of, 1 or more.
     load_fence_kw : (N,) float64
         Loads above it are outliers, which inputs (never targets) are clipped at.
     pv_rating_kw : (N,) float64
@@ -93,6 +95,7 @@ class Scaling:
     load_peak_kw: FloatArray
     load_typical: FloatArray
     load_varied: FloatArray
+    typical_days: FloatArray
     load_fence_kw: FloatArray
     pv_rating_kw: FloatArray
     pv_ratio: FloatArray
@@ -133,12 +136,14 @@ def fit_scaling(data: Dataset) -> Scaling:
     price = data.import_price_per_kwh[steps]
     mean, std = load.mean(axis=1), np.maximum(load.std(axis=1), 1e-6)
     normal = (load - mean[:, None]) / std[:, None]
-    typical, varied = _typical_days(normal, is_weekend(data)[steps])
+    sums = day_sums(normal, is_weekend(data)[steps])
+    typical, varied = sums.of_all_days()
     return Scaling(
         load_mean_kw=mean,
         load_std_kw=std,
         load_typical=typical,
         load_varied=varied,
+        typical_days=np.maximum(sums.days, 1.0),
         load_peak_kw=np.maximum(load.max(axis=1), 1e-6),
         load_fence_kw=np.where(np.isfinite(fence), fence, load.max(axis=1)),
         pv_rating_kw=data.pv_rating_kw,
@@ -173,18 +178,87 @@ def is_weekend(data: Dataset) -> BoolArray:
     return np.asarray((data.clock.start.weekday() + day) % 7 >= 5)
 
 
-def _typical_days(normal: FloatArray, weekend: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation (N, 2, 96) of loads (N, K) by quarter hour and kind of day."""
-    by_day = normal.reshape(len(normal), -1, STEPS_PER_DAY)
+@dataclass(frozen=True)
+class DaySums:
+    """Sums over days of loads and their squares, each the mean over the quarter hours around.
+
+    Attributes
+    ----------
+    load, square : (N, 2, 96) float64
+        By quarter hour, of working days and weekends.
+    days : (2,) float64
+        Number of days of either kind.
+    """
+
+    load: FloatArray
+    square: FloatArray
+    days: FloatArray
+
+    def of_all_days(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation (N, 2, 96); of a kind without days those of the other."""
+        none = (self.days == 0)[:, None]
+        days = np.where(none, self.days.sum(), self.days[:, None])
+        mean, square = (
+            np.where(none, sums.sum(axis=1, keepdims=True), sums) / days
+            for sums in (self.load, self.square)
+        )
+        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+    def rows(self, index: IntArray) -> DaySums:
+        """Sums of the loads at these positions."""
+        return DaySums(self.load[index], self.square[index], self.days)
+
+    def scaled(self, size_kw: FloatArray, scaling: Scaling) -> DaySums:
+        """Sums of loads in kW per size, as those of normalised loads of these sizes (N,)."""
+        size, mean, std = (
+            values[:, None, None] for values in (size_kw, scaling.load_mean_kw, scaling.load_std_kw)
+        )
+        load = size * self.load
+        days = self.days[:, None]
+        square = size**2 * self.square - 2 * mean * load + mean**2 * days
+        return DaySums((load - mean * days) / std, square / std**2, self.days)
+
+
+def day_sums(load: FloatArray, weekend: BoolArray) -> DaySums:
+    """Sum up loads (N, K) of whole days by quarter hour and kind of day."""
+    around, squares = _around(load)
+    kinds = np.stack([~weekend[::STEPS_PER_DAY], weekend[::STEPS_PER_DAY]]).astype(np.float64)
+    both = np.einsum("kd,ndq->nkq", kinds, around), np.einsum("kd,ndq->nkq", kinds, squares)
+    return DaySums(*both, kinds.sum(axis=1))
+
+
+def _around(load: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Means of loads (N, K), and of their squares, over the quarter hours around (N, D, 96)."""
+    by_day = load.reshape(len(load), -1, STEPS_PER_DAY)
     padded = np.pad(by_day, ((0, 0), (0, 0), (AROUND, AROUND)), mode="wrap")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1, axis=2)
-    mean, deviation = [], []
-    for kind in (False, True):
-        chosen = weekend[::STEPS_PER_DAY] == kind
-        some = around[:, chosen] if chosen.any() else around
-        mean.append(some.mean(axis=(1, 3)))
-        deviation.append(some.std(axis=(1, 3)))
-    return np.stack(mean, axis=1), np.stack(deviation, axis=1)
+    return around.mean(axis=3), (around**2).mean(axis=3)
+
+
+def learnt_typical(scaling: Scaling, since: DaySums) -> Scaling:
+    """Scales that know days after those of training: what is typical of each load by then.
+
+    Parameters
+    ----------
+    scaling : Scaling
+        Of the training days.
+    since : DaySums
+        Of normalised loads on later days.
+    """
+    typical, varied, days = _merged(scaling, since.load, since.square, since.days)
+    return replace(scaling, load_typical=typical, load_varied=varied, typical_days=days)
+
+
+def _merged(
+    scaling: Scaling, load: FloatArray, square: FloatArray, days: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Typical loads and deviations (..., 2, 96) with the sums of more days (..., 2)."""
+    known = scaling.typical_days
+    total = (known + days)[..., None]
+    weight = known[:, None]
+    mean = (weight * scaling.load_typical + load) / total
+    squares = weight * (scaling.load_varied**2 + scaling.load_typical**2) + square
+    return mean, np.sqrt(np.maximum(squares / total - mean**2, 0.0)), known + days
 
 
 @dataclass(frozen=True)
@@ -226,6 +300,9 @@ def make_series(
     data: Dataset, scaling: Scaling, *, recent: bool = True, dark: float = DARK
 ) -> Series:
     """Normalise a data set into channels.
+
+    What is typical of a load is what its scales say, which is of the training days; on later days
+    the days in between count as well.
 
     Parameters
     ----------
@@ -276,7 +353,6 @@ def make_series(
     course = hourly_course(sky(weather.forecast_ghi_w_per_m2), day_light)
     turn = 2 * np.pi * (np.arange(n_periods) % STEPS_PER_DAY) / STEPS_PER_DAY
     weekend = is_weekend(data)
-    kind, quarter = weekend.astype(np.int64), np.arange(n_periods) % STEPS_PER_DAY
     price = (data.import_price_per_kwh - scaling.price_mean) / scaling.price_std
     single = np.float32
     return Series(
@@ -290,19 +366,38 @@ def make_series(
         ahead=np.stack(
             [course, forecast_air, clear / 1e3, later(course, 1), later(course, 4)], axis=1
         ).astype(single),
-        typical=np.stack(
-            [
-                scaling.load_typical[:, kind, quarter],
-                scaling.load_typical[:, kind, quarter - 1],
-                scaling.load_varied[:, kind, quarter],
-            ],
-            axis=2,
-        ).astype(single),
+        typical=_typical_in_turn(data, scaling, weekend).astype(single),
         envelope_kw=np.maximum(envelope, 0.0).astype(single),
         load_kw=data.load_kw.astype(single),
         pv_kw=data.pv_kw.astype(single),
         report=DataReport(clipped=count),
     )
+
+
+def _typical_in_turn(data: Dataset, scaling: Scaling, weekend: BoolArray) -> FloatArray:
+    """Channels `TYPICAL` (N, K, 3), each day's as the days before it leave them."""
+    kind, quarter = weekend.astype(np.int64), np.arange(data.n_periods) % STEPS_PER_DAY
+    typical, varied = scaling.load_typical, scaling.load_varied
+    found = np.stack(
+        [typical[:, kind, quarter], typical[:, kind, quarter - 1], varied[:, kind, quarter]], axis=2
+    )
+    first, n_days = data.days("train").stop, data.n_periods // STEPS_PER_DAY
+    load, square = np.zeros_like(typical), np.zeros_like(typical)
+    days = np.zeros(2)
+    normal = data.load_kw[:, first * STEPS_PER_DAY :].astype(float)
+    normal = (normal - scaling.load_mean_kw[:, None]) / scaling.load_std_kw[:, None]
+    around, squares = _around(normal)
+    for day in range(first + 1, n_days):
+        of_kind = kind[(day - 1) * STEPS_PER_DAY]
+        load[:, of_kind] += around[:, day - 1 - first]
+        square[:, of_kind] += squares[:, day - 1 - first]
+        days[of_kind] += 1
+        typical, varied, _ = _merged(scaling, load, square, days)
+        today = kind[day * STEPS_PER_DAY]
+        by_quarter = (typical[:, today], np.roll(typical[:, today], 1, axis=1), varied[:, today])
+        steps = slice(day * STEPS_PER_DAY, (day + 1) * STEPS_PER_DAY)
+        found[:, steps] = np.stack(by_quarter, axis=2)
+    return found
 
 
 def hourly_course(index: FloatArray, day_light: BoolArray) -> FloatArray:

@@ -29,16 +29,20 @@ from raygrid.learning.dataset import (
 from raygrid.learning.features import (
     LAG_DAYS,
     SCALE_DAYS,
+    DaySums,
     Scaling,
     day_ahead,
+    day_sums,
     fit_scaling,
+    is_weekend,
+    learnt_typical,
     make_series,
 )
 from raygrid.learning.forecasting import Naive, quarter_hours
 from raygrid.learning.inference import Forecaster, expected_powers
 from raygrid.learning.network import NetworkSpec
 from raygrid.learning.preprocessing import Clock, DataReport
-from raygrid.learning.renewal import leaning, line_shares
+from raygrid.learning.renewal import days_since_training, leaning, line_shares
 from raygrid.learning.weather import SKY_DAYS, Weather
 from raygrid.prosumer.community import Community, Recipe
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile
@@ -96,12 +100,15 @@ class LearntShapes:
         Its weights.
     calendar : Dataset
         No prosumers: clock, weather and price of the past days and of the day.
-    load, pv : (C, 3, 96), (O, 3, 96) float32
-        Shapes on the days `LAG_DAYS` before.
+    load, pv : (C, 7, 96), (O, 7, 96) float32
+        Shapes on the `PAST_DAYS` days before.
     load_scaling, pv_scaling : Scaling
         Of the shapes (C of loads, O of PV), or of the prosumers that the weights know.
     prosumer_id : (N,) int64
         Whom the weights know; empty without embeddings.
+    since : DaySums, optional
+        Of the load shapes on days since training, those `PAST_DAYS` left out, where the weights
+        know prosumers.
     """
 
     spec: NetworkSpec
@@ -112,6 +119,7 @@ class LearntShapes:
     load_scaling: Scaling
     pv_scaling: Scaling
     prosumer_id: IntArray
+    since: DaySums | None = None
 
     def forecast(self, prosumers: PackedPopulation) -> tuple[ShapedProfile, ShapedProfile]:
         """Forecast each load shape and orientation, or each household that the weights know."""
@@ -153,12 +161,14 @@ class LearntShapes:
         (load_shape, size_kw), (pv_shape, rating_kw) = load, pv
         n = len(load_shape)
         series = np.zeros((2, n, PAST_DAYS + 1, STEPS_PER_DAY), dtype=np.float32)
-        for k, lag in enumerate(LAG_DAYS):
-            series[0, :, PAST_DAYS - lag] = self.load[load_shape, k] * size_kw[:, None]
-            series[1, :, PAST_DAYS - lag] = self.pv[pv_shape, k] * rating_kw[:, None]
+        series[0, :, :-1] = self.load[load_shape] * size_kw[:, None, None]
+        series[1, :, :-1] = self.pv[pv_shape] * np.asarray(rating_kw)[:, None, None]
         load_kw, pv_kw = series.reshape(2, n, -1).astype(np.float64)
         scaling = _rows(self.load_scaling, self.pv_scaling, *scales)
         scaling = replace(scaling, pv_rating_kw=np.asarray(rating_kw, dtype=np.float64))
+        if self.since is not None:
+            since = self.since.rows(load_shape).scaled(size_kw, scaling)
+            scaling = learnt_typical(scaling, since)
         data = replace(
             self.calendar,
             prosumer_id=np.arange(n),
@@ -311,7 +321,7 @@ def forecast_community(
         )
     past = _past(scenario, base_dir, midnight, days_of_past(scenario, base_dir, midnight, by))
     if isinstance(by, Forecaster):
-        rule: ShapeRule = _learnt(by, past, scenario.name, len(community))
+        rule: ShapeRule = _learnt(by, past, scenario, len(community))
     else:
         lag = 1 if by is Naive.PERSISTENCE else PAST_DAYS
         rule = NaiveShapes(past.load[:, -lag - 1], past.pv[:, -lag - 1])
@@ -330,7 +340,8 @@ def forecast_community(
 def days_of_past(
     scenario: Scenario, base_dir: Path, midnight: datetime, by: Forecaster | Naive
 ) -> int:
-    """Days before a midnight that forecasts look at: more where scales are taken from them.
+    """Days before a midnight that forecasts look at: more where scales are taken from them, or
+    loads are learnt from them.
 
     Raises
     ------
@@ -338,8 +349,10 @@ def days_of_past(
         If fewer are known than forecasts need.
     """
     n_past = PAST_DAYS
-    if isinstance(by, Forecaster) and by.fits_anybody:
-        n_past = SCALE_DAYS + SKY_DAYS
+    if isinstance(by, Forecaster):
+        n_past = max(n_past, days_learnt_from(scenario, by, midnight))
+        if by.fits_anybody:
+            n_past = SCALE_DAYS + SKY_DAYS
     n_past = min(n_past, (midnight - first_midnight(scenario, base_dir)).days)
     if n_past < PAST_DAYS:
         raise InputError(
@@ -348,6 +361,13 @@ def days_of_past(
             f"begin {PAST_DAYS} days after the first that is known, or set stages.forecast=perfect",
         )
     return n_past
+
+
+def days_learnt_from(scenario: Scenario, by: Forecaster, midnight: datetime) -> int:
+    """Days since training that a market day's forecasts learn from; 0 where nothing is learnt."""
+    if scenario.stages.update != "typical":
+        return 0
+    return days_since_training(by, midnight)
 
 
 def leaning_today(
@@ -383,6 +403,11 @@ class _Past:
     load: FloatArray
     pv: FloatArray
     calendar: Dataset
+
+    @property
+    def midnight(self) -> datetime:
+        """When the market day begins."""
+        return self.calendar.clock.start + timedelta(days=self.load.shape[1] - 1)
 
 
 def _past(scenario: Scenario, base_dir: Path, midnight: datetime, n_past: int) -> _Past:
@@ -428,7 +453,8 @@ def _past(scenario: Scenario, base_dir: Path, midnight: datetime, n_past: int) -
     return _Past(load, pv, calendar)
 
 
-def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
+def _learnt(by: Forecaster, past: _Past, scenario: Scenario, n: int) -> LearntShapes:
+    name, n_days, since = scenario.name, 0, None
     if by.spec.task != "day" or len(by.weights["embedding"]) != 1:
         raise InputError(
             "a forecaster of single steps, or with own weights of each prosumer",
@@ -454,18 +480,31 @@ def _learnt(by: Forecaster, past: _Past, name: str, n: int) -> LearntShapes:
                 f"scenario {name}",
                 "train weights for this scenario, or some that fit any prosumers",
             )
+        n_days = days_learnt_from(scenario, by, past.midnight)
+        since = _since(past, n_days)
     single = np.float32
-    lags = [-1 - lag for lag in LAG_DAYS]
+    calendar = past.calendar.until(past.calendar.first_days[-1] - 1, PAST_DAYS)
+    last = slice(-1 - PAST_DAYS, -1)
     return LearntShapes(
         by.spec,
         by.weights,
-        past.calendar.until(past.calendar.first_days[-1] - 1, PAST_DAYS),
-        past.load[:, lags].astype(single),
-        past.pv[:, lags].astype(single),
+        calendar.learnt_before(n_days),
+        past.load[:, last].astype(single),
+        past.pv[:, last].astype(single),
         load_scaling,
         pv_scaling,
         ids,
+        since,
     )
+
+
+def _since(past: _Past, n_days: int) -> DaySums | None:
+    """Sums of load shapes over the days since training, but for the last `PAST_DAYS`."""
+    first, stop = (past.load.shape[1] - 1 - n for n in (n_days, PAST_DAYS))
+    if first >= stop:
+        return None
+    load = past.load[:, first:stop].reshape(len(past.load), -1)
+    return day_sums(load, is_weekend(past.calendar)[first * STEPS_PER_DAY : stop * STEPS_PER_DAY])
 
 
 def _scaling_of_shapes(past: _Past) -> tuple[Scaling, Scaling]:

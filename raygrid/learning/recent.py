@@ -70,9 +70,16 @@ class RecentDays:
         first = self.day * STEPS_PER_DAY + self.first_step
         return np.arange(first, first + self.n_periods)
 
-    def shortened(self) -> RecentDays:
-        """With as much of the past as a forecast looks at, its scales being known."""
-        return replace(self, data=self.data.until(self.day, PAST_DAYS))
+    def shortened(self, learnt_days: int) -> RecentDays:
+        """With as much of the past as a forecast looks at, its scales being known.
+
+        Parameters
+        ----------
+        learnt_days : int
+            Days before the market day that training did not have.
+        """
+        data = self.data.until(self.day, PAST_DAYS).learnt_before(learnt_days)
+        return replace(self, data=data)
 
 
 def recent_days(

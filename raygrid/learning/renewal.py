@@ -1,25 +1,73 @@
-"""Weights for anybody on a market day: what the days just before it make of them.
+"""Weights on a market day: what the days before it make of them.
 
-Scales are those of the four weeks before. And a line of PV that was fitted to other weeks is
-followed as far as the last days bear it out, where else yesterday's clear-sky index under today's
-sun is forecast: under a sky without clouds that is next to exact.
+Weights that know their prosumers learn what is typical of each load from the days since training.
+Weights for anybody have the scales of the four weeks before. And their line of PV, fitted to other
+weeks, is followed as far as the last days bear it out, where else yesterday's clear-sky index under
+today's sun is forecast: under a sky without clouds that is next to exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from raygrid.arrays import FloatArray, IntArray
-from raygrid.learning.dataset import Dataset
-from raygrid.learning.features import DAY_STEP, SCALE_DAYS, day_ahead
+from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
+from raygrid.learning.features import (
+    DAY_STEP,
+    SCALE_DAYS,
+    day_ahead,
+    day_sums,
+    is_weekend,
+    learnt_typical,
+)
 from raygrid.learning.inference import Forecaster, windows_of
 from raygrid.learning.lines import direct_inputs
 from raygrid.learning.network import DIRECT_B, DIRECT_W, NumpyOps
 
+LEARNT_UNTIL = "learnt_until"
+"""Fact of the midnight that training days end with."""
 LEAN_DAYS = 7
 """Days before a market day that say how far its line of PV is followed."""
+
+
+def training_end(data: Dataset) -> dict[str, str]:
+    """What weights say of when the training days of their data end, see `days_since_training`."""
+    end = data.clock.start + timedelta(days=data.days("train").stop)
+    return {LEARNT_UNTIL: end.isoformat()}
+
+
+def days_since_training(forecaster: Forecaster, midnight: datetime) -> int:
+    """Days that weights which know their prosumers have not learnt from, 0 if it is not known."""
+    until = forecaster.facts.get(LEARNT_UNTIL)
+    if until is None or forecaster.fits_anybody:
+        return 0
+    return max(0, (midnight - datetime.fromisoformat(until)).days)
+
+
+def with_days_since(forecaster: Forecaster, data: Dataset, day: int) -> Forecaster:
+    """Weights that know their prosumers, with what is typical of each load at a midnight.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        The weights.
+    data : Dataset
+        Their prosumers' series; the day itself and later ones are not looked at.
+    day : int
+        The day; of the days before it those since training count, as far as the series has them.
+    """
+    midnight = data.clock.start + timedelta(days=day)
+    first = max(0, day - days_since_training(forecaster, midnight))
+    if first == day:
+        return forecaster
+    steps = slice(first * STEPS_PER_DAY, day * STEPS_PER_DAY)
+    sums = day_sums(data.load_kw[:, steps].astype(np.float64), is_weekend(data)[steps])
+    scaling = forecaster.scaling
+    since = sums.scaled(np.ones(len(data.load_kw)), scaling)
+    return replace(forecaster, scaling=learnt_typical(scaling, since))
 
 
 def renewed(forecaster: Forecaster, data: Dataset, days: IntArray) -> list[Forecaster]:

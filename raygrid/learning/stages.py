@@ -15,11 +15,18 @@ from raygrid.files import data_path, data_root
 from raygrid.learning.adapting import adjusted, adjustment_rows
 from raygrid.learning.dataset import PERIOD_HOURS, begin_of_day
 from raygrid.learning.features import SCALE_DAYS
-from raygrid.learning.forecast_community import days_of_past, forecast_community, leaning_today
+from raygrid.learning.forecast_community import (
+    PAST_DAYS,
+    days_learnt_from,
+    days_of_past,
+    forecast_community,
+    leaning_today,
+)
 from raygrid.learning.forecasting import WEIGHTS_FOLDER, Naive
 from raygrid.learning.inference import Forecaster, load_forecaster
 from raygrid.learning.policy import Policy, load_policy
 from raygrid.learning.recent import Interval, RecentDays, intervals, recent_days, serves
+from raygrid.learning.renewal import with_days_since
 from raygrid.scenario.config import Scenario
 
 if TYPE_CHECKING:
@@ -174,20 +181,21 @@ class DayStages:
         midnight = begin_of_day(begin)
         n_past = max(days_of_past(scenario, base_dir, midnight, by) for by in both)
         past = recent_days(scenario, base_dir, day, n_past)
-        recent = past.shortened()
 
         def made(by: Forecaster | None) -> Outlook | None:
             if by is None:
                 return None
-            today = self._today(by, past)
-            return Outlook(today, intervals(today, recent))
+            today, n_days = self._today(by, past), days_learnt_from(scenario, by, midnight)
+            return Outlook(today, intervals(today, past.shortened(n_days)))
 
-        return DayOutlook(recent, made(ahead), made(self.step))
+        return DayOutlook(past.shortened(0), made(ahead), made(self.step))
 
     def _today(self, by: Forecaster, recent: RecentDays) -> Forecaster:
         """A forecaster as hosts forecast with it on a market day."""
         if not by.fits_anybody:
-            return by
+            learns = self.scenario.stages.update == "typical"
+            # Of the last days the series itself is learnt from, each day knowing those before it.
+            return with_days_since(by, recent.data, recent.day - PAST_DAYS) if learns else by
         if by.spec.apart:
             by = leaning_today(self.scenario, self.base_dir, by, recent.midnight)
         return by.of(recent.data.until(recent.day, SCALE_DAYS))

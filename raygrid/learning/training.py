@@ -38,6 +38,7 @@ from raygrid.learning.network import (
     initial_weights,
     raw_outputs,
 )
+from raygrid.learning.renewal import training_end
 
 WAYS = ("own", "shared", "federated")
 CLOSED_FORM = (DIRECT_W, DIRECT_B)
@@ -448,6 +449,7 @@ def train(
     facts = {
         "scenario": data.name,
         "data": data.digest(),
+        **training_end(data),
         "levels": list(LEVELS),
         "options": asdict(options),
         "status": status,

@@ -60,6 +60,30 @@ class StudyRecord:
         return self.summary is not None
 
 
+def _of_section(section: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """A value of a summary's section that not every run has; None without it."""
+
+    def value(summary: Mapping[str, Any]) -> Any:
+        found = summary.get(section)
+        return None if found is None else found.get(name)
+
+    return value
+
+
+MARKET_COLUMNS: tuple[tuple[str, pa.DataType, Callable[[Mapping[str, Any]], Any]], ...] = (
+    ("cost", pa.float64(), _of_section("intraday", "cost")),
+    ("grid_import_kwh", pa.float64(), _of_section("intraday", "grid_import_kwh")),
+    ("grid_export_kwh", pa.float64(), _of_section("intraday", "grid_export_kwh")),
+    ("curtailed_kwh", pa.float64(), _of_section("intraday", "curtailed_kwh")),
+    ("day_ahead_kwh", pa.float64(), _of_section("intraday", "day_ahead_kwh")),
+    ("intraday_kwh", pa.float64(), _of_section("intraday", "traded_kwh")),
+    ("failed_kwh", pa.float64(), _of_section("intraday", "failed_kwh")),
+    ("overloads", pa.int64(), _of_section("powerflow", "overloads")),
+    ("voltage_violations", pa.int64(), _of_section("powerflow", "voltage_violations")),
+    ("settled_trades", pa.int64(), _of_section("settlement", "settled")),
+)
+"""What a market design comes to: cost to all and energies of days with an intraday stage, line
+currents and voltages beyond their limits in the AC load flow, and trades settled on chain."""
 _COLUMNS: tuple[tuple[str, pa.DataType, Callable[[Mapping[str, Any]], Any]], ...] = (
     ("prosumers", pa.int64(), lambda s: s["prosumers"]),
     ("periods", pa.int64(), lambda s: s["periods"]),
@@ -76,6 +100,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, Callable[[Mapping[str, Any]], Any]], ...
     ("clear_seconds", pa.float64(), lambda s: s["seconds"]["clear"]),
     ("total_seconds", pa.float64(), lambda s: s["seconds"]["total"]),
     ("memory_bytes", pa.int64(), lambda s: memory_bytes(s)),
+    *MARKET_COLUMNS,
 )
 """Columns that come from a run's summary."""
 

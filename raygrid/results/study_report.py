@@ -9,6 +9,7 @@ from raygrid.results.figure import percent
 from raygrid.results.page import Tile, render_page
 from raygrid.results.settlement_tables import ReportTable
 from raygrid.results.study import (
+    MARKET_COLUMNS,
     Group,
     StudyRecord,
     fit_power_law,
@@ -63,8 +64,8 @@ def render_study(manifest: Mapping[str, Any], records: Sequence[StudyRecord], pl
         tables=[
             table
             for table in (
-                _group_table(groups), _fit_table(groups), _scaling_table(groups),
-                _failure_table(failed), _run_table(records),
+                _group_table(groups), _market_table(records), _fit_table(groups),
+                _scaling_table(groups), _failure_table(failed), _run_table(records),
             )
             if table.rows
         ],
@@ -136,6 +137,25 @@ def _group_table(groups: Sequence[Group]) -> ReportTable:
         for group in groups
     ]  # fmt: skip
     return ReportTable("groups", "Medians over seeds and repeats", columns, rows)
+
+
+def _market_table(records: Sequence[StudyRecord]) -> ReportTable:
+    columns = (
+        ("Scenario", ""), ("Axes", ""), ("Cost to all", ""), ("From the grid", "kWh"),
+        ("Into the grid", "kWh"), ("Curtailed", "kWh"), ("Traded day ahead", "kWh"),
+        ("Traded intraday", "kWh"), ("Sold, not delivered", "kWh"), ("Overloads in AC", ""),
+        ("Voltages out of band", ""), ("Trades settled", ""),
+    )  # fmt: skip
+    rows = [
+        [
+            record.scenario, _listed(record.values),
+            *("–" if value is None else count(value) if isinstance(value, int) else number(value, 5)
+              for value in (of(record.summary) for _, _, of in MARKET_COLUMNS)),
+        ]
+        for record in records
+        if record.summary is not None and record.summary.get("intraday") is not None
+    ]  # fmt: skip
+    return ReportTable("markets", "What the markets came to", columns, rows)
 
 
 def _fit_table(groups: Sequence[Group]) -> ReportTable:

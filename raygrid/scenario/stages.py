@@ -61,10 +61,12 @@ class Stages(Section):
         default_factory=Reserve,
         description="narrower limits, day ahead and intraday, where there is an intraday stage",
     )
-    update: Literal["none", "intervals"] = Field(
-        "intervals",
-        description="what learns from a day's meters before the next one is forecast: nothing, or "
-        "the intervals of learned forecasts, by how much of the day fell out of them",
+    update: Literal["none", "intervals", "typical"] = Field(
+        "typical",
+        description="what learns from a day's meters before the next one is forecast: nothing; "
+        "the intervals of learned forecasts, by how much of the day fell out of them; or these "
+        "and what is typical of each load, of which weights that know their prosumers know the "
+        "days of training alone",
     )
 
     up_to_prosumers: PositiveInt | None = Field(

@@ -13,9 +13,12 @@ from raygrid.learning.features import (
     FIRST_STEP,
     STEPS_BEHIND,
     day_ahead,
+    day_sums,
     fit_scaling,
     hourly_course,
+    is_weekend,
     later,
+    learnt_typical,
     make_series,
     one_step,
     roughness,
@@ -96,7 +99,9 @@ def test_no_window_looks_ahead(small_data: Dataset) -> None:
     scaling = fit_scaling(small_data)
     before = make_series(small_data, scaling)
     day = 25
-    after = make_series(small_data, scaling)
+    load = small_data.load_kw.copy()
+    load[:, day * 96 :] *= 3.0
+    after = make_series(replace(small_data, load_kw=load), scaling)
     for name in ("own", "load_kw", "pv_kw"):
         getattr(after, name)[:, day * 96 :] += 7.0
     after.public[day * 96 :] += 7.0
@@ -142,6 +147,55 @@ def test_scaling_looks_at_training_days_only(small_data: Dataset) -> None:
     one, other = fit_scaling(small_data), fit_scaling(replace(small_data, load_kw=load))
     for name, array in one.arrays().items():
         np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+@pytest.mark.parametrize("day", [3, 20, 21, 23, 26])
+def test_typical_loads_are_those_of_all_days_before(small_data: Dataset, day: int) -> None:
+    """Of training days within them: the same as scales of more training days would say."""
+    scaling = fit_scaling(small_data)
+    typical = make_series(small_data, scaling).typical[:, day * 96 : (day + 1) * 96]
+    known = max(day, 20)
+    more = fit_scaling(replace(small_data, first_days=(0, known, known, 27)))
+    kind = int(is_weekend(small_data)[day * 96])
+    mean, std, other_mean, other_std = (
+        values[:, None]
+        for values in (
+            scaling.load_mean_kw, scaling.load_std_kw, more.load_mean_kw, more.load_std_kw
+        )
+    )  # fmt: skip
+    wanted = (other_mean + other_std * more.load_typical[:, kind] - mean) / std
+    np.testing.assert_allclose(typical[..., 0], wanted, atol=1e-6)
+    np.testing.assert_allclose(typical[..., 1], np.roll(wanted, 1, axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        typical[..., 2], other_std * more.load_varied[:, kind] / std, atol=1e-6
+    )
+
+
+def test_days_since_training_are_learnt_from_sums(small_data: Dataset) -> None:
+    """Sums of shapes in kW, for prosumers of some size, are those of their normalised loads."""
+    scaling = fit_scaling(small_data)
+    steps = slice(20 * 96, 25 * 96)
+    load = small_data.load_kw[:, steps].astype(float)
+    weekend = is_weekend(small_data)[steps]
+    assert 0 < weekend.sum() < len(weekend)
+    size = np.linspace(0.5, 5.0, 10)
+    shapes = day_sums(load[::-1] / size[::-1, None], weekend)
+    found = learnt_typical(scaling, shapes.rows(np.arange(10)[::-1]).scaled(size, scaling))
+    normal = (load - scaling.load_mean_kw[:, None]) / scaling.load_std_kw[:, None]
+    wanted = learnt_typical(scaling, day_sums(normal, weekend))
+    assert found.typical_days.sum() == 25
+    for name in ("load_typical", "load_varied", "typical_days"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-9)
+    last = make_series(small_data, scaling).typical[:, 25 * 96 : 26 * 96, 0]
+    kind = int(is_weekend(small_data)[25 * 96])
+    np.testing.assert_allclose(last, found.load_typical[:, kind], atol=1e-6)
+
+
+def test_a_kind_without_days_is_like_the_other(small_data: Dataset) -> None:
+    sums = day_sums(small_data.load_kw[:, : 3 * 96].astype(float), np.zeros(288, dtype=bool))
+    typical, varied = sums.of_all_days()
+    np.testing.assert_array_equal(typical[:, 0], typical[:, 1])
+    np.testing.assert_array_equal(varied[:, 0], varied[:, 1])
 
 
 def test_window_contents(small_data: Dataset) -> None:

@@ -27,6 +27,7 @@ from raygrid.learning.network import (
     NetworkSpec,
     initial_weights,
 )
+from raygrid.learning.renewal import training_end
 from raygrid.prosumer.carried import CarriedCommunity, Charge
 from raygrid.prosumer.community import Community
 from raygrid.scenario.build import draft_case
@@ -48,7 +49,8 @@ def forecaster_of(
     }
     if apart:
         weights[DIRECT_W] *= np.stack([load_inputs(spec), pv_inputs(spec)], axis=1)
-    facts = {"scenario": data.name, "data": data.digest(), "levels": list(LEVELS)}
+    facts: dict[str, Any] = {"scenario": data.name, "data": data.digest(), "levels": list(LEVELS)}
+    facts |= training_end(data)
     return Forecaster(spec, weights, fit_scaling(data), data.prosumer_id, facts)
 
 

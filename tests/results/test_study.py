@@ -48,6 +48,17 @@ def record(
     )  # fmt: skip
 
 
+def with_market(run: StudyRecord, cost: float) -> StudyRecord:
+    sections = {
+        "intraday": {"cost": cost, "grid_import_kwh": 20.0, "grid_export_kwh": 1.5,
+                     "curtailed_kwh": 3.0, "day_ahead_kwh": 7.0, "traded_kwh": 2.0,
+                     "failed_kwh": 0.25},
+        "powerflow": {"overloads": 4, "voltage_violations": 0},
+        "settlement": {"settled": 31},
+    }  # fmt: skip
+    return replace(run, summary={**(run.summary or {}), **sections})
+
+
 def failed(reason: str = "out of memory") -> StudyRecord:
     run = record(10**6, 1, 1.0)
     return replace(run, status="failed", reason=reason, summary=None, run=None)
@@ -205,3 +216,25 @@ def test_a_study_without_results_has_a_report(tmp_path: Path) -> None:
     page = (folder.path / "report.html").read_text()
     assert "4 runs to go" in page
     assert "No two sizes of the same community to compare." in page
+
+
+def test_markets_side_by_side(tmp_path: Path) -> None:
+    """What a market came to stands in the table and the report; empty where there was none."""
+    rule = {"stages.intraday": "rule"}
+    runs = [with_market(record(100, 1, 1.0, **rule), 12.5), record(100, 1, 1.0)]
+    rows = study_table(runs).to_pylist()
+    assert [row["cost"] for row in rows] == [12.5, None]
+    assert [row["settled_trades"] for row in rows] == [31, None]
+    assert (rows[0]["overloads"], rows[0]["failed_kwh"]) == (4, 0.25)
+
+    def report(name: str, some: list[StudyRecord]) -> str:
+        with StudyFolder(tmp_path, name, FACTS) as folder:
+            folder.finish(RunStatus.OK, some, len(some), f"name: {name}\n")
+        return (folder.path / "report.html").read_text()
+
+    page = report("both", runs)
+    table = page[page.index("What the markets came to") :]
+    table = table[: table.index("</table>")]
+    assert "12.5" in table
+    assert table.count("<tr>") == 2
+    assert "What the markets came to" not in report("one", runs[1:])
