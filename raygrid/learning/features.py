@@ -468,14 +468,26 @@ FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
 """First period that has all lags."""
 
 
+def _of_each(channels: Any, at: IntArray) -> Any:
+    """Channels (N, K, ...) of all prosumers at the same steps (B, S), or each's own (N, B, S)."""
+    if at.ndim == 2:
+        return channels[:, at]
+    return channels[np.arange(len(channels))[:, None, None], at]
+
+
+def _of_all(channels: Any, at: IntArray, n: int) -> Any:
+    """Channels (K, C) that N prosumers share at these steps: (N, B, S, C)."""
+    found = channels[at]
+    return found if at.ndim == 3 else np.broadcast_to(found, (n, *found.shape))
+
+
 def _known(series: Series, ahead: IntArray, anchor: Any, envelope_share: Any) -> Any:
-    """What is known of steps ahead (B, H), for each prosumer (N, B, H, D)."""
+    """What is known of steps ahead (B, H), or (N, B, H), for each prosumer (N, B, H, D)."""
     n = len(series.own)
-    public = np.concatenate([series.calendar[ahead], series.ahead[ahead]], axis=2)
-    has_pv = np.broadcast_to(series.own[:, :1, 3, None], (n, *ahead.shape))
+    public = [_of_all(channels, ahead, n) for channels in (series.calendar, series.ahead)]
+    has_pv = np.broadcast_to(series.own[:, :1, 3, None], envelope_share.shape)
     own = np.stack([anchor[..., 0], anchor[..., 1], envelope_share, has_pv], axis=3)
-    parts = [np.broadcast_to(public, (n, *public.shape)), own, series.typical[:, ahead]]
-    return np.concatenate(parts, axis=3)
+    return np.concatenate([*public, own, _of_each(series.typical, ahead)], axis=3)
 
 
 def one_step(series: Series, scaling: Scaling, times: IntArray) -> Windows:
@@ -487,19 +499,19 @@ def one_step(series: Series, scaling: Scaling, times: IntArray) -> Windows:
         Channels of the prosumers.
     scaling : Scaling
         Their scales.
-    times : (B,) int64
-        Periods that are forecast, `STEPS_BEHIND` or later.
+    times : (B,) or (N, B) int64
+        Periods that are forecast, `STEPS_BEHIND` or later; of all prosumers, or of each its own.
 
     Returns
     -------
     Windows
         H is 1; the anchor is the last step.
     """
-    behind = times[:, None] - np.arange(STEPS_BEHIND, 0, -1)
-    public = np.concatenate([series.public[behind], series.calendar[behind]], axis=2)
-    own = series.own[:, behind]
-    steps = np.concatenate([own, np.broadcast_to(public, (len(own), *public.shape))], axis=3)
-    ahead = times[:, None]
+    behind = times[..., None] - np.arange(STEPS_BEHIND, 0, -1)
+    own = _of_each(series.own, behind)
+    public = [_of_all(channels, behind, len(own)) for channels in (series.public, series.calendar)]
+    steps = np.concatenate([own, *public], axis=3)
+    ahead = times[..., None]
     anchor = own[:, :, -1:, (0, 2)]
     return _finish(series, scaling, ahead, steps, anchor)
 
@@ -511,23 +523,23 @@ def day_ahead(series: Series, scaling: Scaling, days: IntArray) -> Windows:
     ----------
     series, scaling
         As in `one_step`.
-    days : (B,) int64
-        Days that are forecast, 7 or later.
+    days : (B,) or (N, B) int64
+        Days that are forecast, 7 or later; of all prosumers, or of each its own.
 
     Returns
     -------
     Windows
         S and H are 96; the anchor is the mean of the lags in load, the forecast sky in PV.
     """
-    ahead = days[:, None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
-    lags = [series.own[:, ahead - lag * STEPS_PER_DAY] for lag in LAG_DAYS]
+    ahead = days[..., None] * STEPS_PER_DAY + np.arange(STEPS_PER_DAY)
+    lags = [_of_each(series.own, ahead - lag * STEPS_PER_DAY) for lag in LAG_DAYS]
     load = np.mean([lag[..., 0] for lag in lags], axis=0)
     sky = np.minimum(series.ahead[ahead, 0], 1.0) * series.own[:, :1, 3, None]
     anchor = np.stack([load, sky], axis=3).astype(np.float32)
     found = _finish(series, scaling, ahead, None, anchor)
     own = np.concatenate([lag[..., (0, 2)] for lag in lags], axis=3)
     unusual = [
-        lag[..., 0] - series.typical[:, ahead - back * STEPS_PER_DAY, 0]
+        lag[..., 0] - _of_each(series.typical, ahead - back * STEPS_PER_DAY)[..., 0]
         for lag, back in zip(lags, LAG_DAYS, strict=True)
     ]
     steps = np.concatenate([own, np.stack(unusual, axis=3), found.known], axis=3)
@@ -535,7 +547,7 @@ def day_ahead(series: Series, scaling: Scaling, days: IntArray) -> Windows:
 
 
 def _finish(series: Series, scaling: Scaling, ahead: IntArray, steps: Any, anchor: Any) -> Windows:
-    envelope = series.envelope_kw[:, ahead]
+    envelope = _of_each(series.envelope_kw, ahead)
     share = envelope / np.maximum(scaling.pv_rating_kw, 1e-9).astype(np.float32)[:, None, None]
     share = share * series.own[:, :1, 3, None]
     return Windows(
@@ -543,6 +555,6 @@ def _finish(series: Series, scaling: Scaling, ahead: IntArray, steps: Any, ancho
         known=_known(series, ahead, anchor, share),
         anchor=anchor,
         envelope_kw=envelope,
-        load_kw=series.load_kw[:, ahead],
-        pv_kw=series.pv_kw[:, ahead],
+        load_kw=_of_each(series.load_kw, ahead),
+        pv_kw=_of_each(series.pv_kw, ahead),
     )

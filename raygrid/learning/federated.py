@@ -58,11 +58,12 @@ class LocalHost:
         train: Any,
         validation: Any,
         options: TrainOptions,
+        prosumer_id: IntArray,
         device: str = "cpu",
     ) -> None:
         batches = max(1, options.batches_per_epoch // LOCAL_SHARE)
         local = replace(options, batches_per_epoch=batches)
-        self.trainer = Trainer(spec, series, scaling, train, validation, local, device)
+        self.trainer = Trainer(spec, series, scaling, train, validation, local, prosumer_id, device)
         self.n = len(series.own)
 
     def round(

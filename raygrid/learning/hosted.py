@@ -79,8 +79,8 @@ class HostedTraining:
         scaling = fit_scaling(data)
         series = make_series(data, scaling, dark=spec.dark)
         steps = part_of(data, spec, "train"), part_of(data, spec, "validation")
-        self._own = Trainer(spec, series, scaling, *steps, options, device)
-        self._federated = LocalHost(spec, series, scaling, *steps, options, device)
+        parts = (spec, series, scaling, *steps, options, data.prosumer_id, device)
+        self._own, self._federated = Trainer(*parts), LocalHost(*parts)
 
     def prosumers(self) -> IntArray:
         """Their ids (n,)."""

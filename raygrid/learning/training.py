@@ -48,6 +48,8 @@ GRADIENT_LIMIT = 1.0
 ADAM = (0.9, 0.999, 1e-8)
 WARM_UP = 0.04
 """Share of all batches over which the learning rate rises."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it, less their whole part, lie evenly between 0 and 1."""
 MEAN_KEEP = 0.995
 """What the running mean of the weights keeps of itself at a batch (less at the start)."""
 
@@ -70,7 +72,7 @@ class TrainOptions:
     learning_rate : float
         The greatest; falls by a cosine to a hundredth.
     times_per_batch : int
-        Times that a batch takes of every prosumer.
+        Times that a batch takes of every prosumer, of each its own.
     batches_per_epoch : int
         Batches after which the validation loss is looked at.
     validation_stride : int
@@ -148,6 +150,8 @@ class Trainer:
         Steps or days of either part.
     options : TrainOptions
         How to train.
+    prosumer_id : (N,) int64
+        Their ids, which tell the times that each is trained on.
     device : str
         Torch's name of where to compute.
     """
@@ -160,6 +164,7 @@ class Trainer:
         train: IntArray,
         validation: IntArray,
         options: TrainOptions,
+        prosumer_id: IntArray,
         device: str = "cpu",
     ) -> None:
         import torch
@@ -170,6 +175,7 @@ class Trainer:
         self.train, self.validation = train, validation
         self.cut, _ = windows_of(spec)
         self.ops = _torch_ops()
+        self._begin = (prosumer_id * GOLDEN % 1.0 * len(train)).astype(np.int64)
 
     def loss(self, weights: dict[str, Any], windows: Windows) -> Any:
         """Mean loss of each model (M,) over some windows (N, B, ...)."""
@@ -212,8 +218,8 @@ class Trainer:
         keep1, keep2, small = ADAM
         losses = []
         for batch in range(options.batches_per_epoch):
-            at = random.choice(self.train, self.batch_size, replace=False)
-            loss = self.loss(weights | fixed, self.cut(self.series, self.scaling, at))
+            windows = self.cut(self.series, self.scaling, self.times(random))
+            loss = self.loss(weights | fixed, windows)
             if not bool(torch.isfinite(loss).all()):
                 return float("nan")
             # The sum: each model's gradient is that of its own loss.
@@ -239,6 +245,15 @@ class Trainer:
         state.mean |= {k: mean[k].cpu().numpy() for k in names}
         state.epoch += 1
         return float(np.mean(losses))
+
+    def times(self, random: np.random.Generator) -> IntArray:
+        """Steps, or days, of a batch (N, B), of each prosumer its own.
+
+        At one time all see the same sky and the same hour, so that a batch of few times would say
+        little. They depend on a prosumer's id alone, not on who is trained beside it.
+        """
+        drawn = random.choice(len(self.train), self.batch_size, replace=False)
+        return np.asarray(self.train[(drawn + self._begin[:, None]) % len(self.train)])
 
     @property
     def batch_size(self) -> int:
@@ -478,7 +493,7 @@ def _learner(
     require_torch().set_num_threads(1)
     if options.way != "federated":
         series = make_series(data, scaling, dark=spec.dark)
-        return Trainer(spec, series, scaling, *parts, options, device)
+        return Trainer(spec, series, scaling, *parts, options, data.prosumer_id, device)
     from raygrid.learning.hosted import (
         GivenDataset,
         HostedLearner,

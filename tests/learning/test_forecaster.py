@@ -143,7 +143,7 @@ def test_quantile_loss_by_hand(small_data: Dataset) -> None:
     weights["head2.b"].reshape(-1, 1 + len(LEVELS))[:, 1:] = -40.0  # all quantiles alike
     weights["head2.b"].reshape(-1, 1 + len(LEVELS))[:, 1 + LEVELS.index(0.5)] = 0.0
     steps = np.array([200, 201, 333])
-    trainer = Trainer(spec, series, scaling, steps, steps, options())
+    trainer = Trainer(spec, series, scaling, steps, steps, options(), data.prosumer_id)
     tensors = {k: torch.tensor(v) for k, v in weights.items()}
     loss = float(trainer.loss(tensors, one_step(series, scaling, steps))[0])
     change = (series.own[0, steps, 0] - series.own[0, steps - 1, 0]) * scaling.load_std_kw[0]
@@ -207,7 +207,9 @@ def test_kept_weights_are_the_running_mean(small_data: Dataset) -> None:
     scaling = fit_scaling(small_data)
     parts = part_of(small_data, spec, "train"), part_of(small_data, spec, "validation")
     one_batch = options(batches_per_epoch=1)
-    trainer = Trainer(spec, make_series(small_data, scaling), scaling, *parts, one_batch)
+    trainer = Trainer(
+        spec, make_series(small_data, scaling), scaling, *parts, one_batch, small_data.prosumer_id
+    )
     state = new_state(initial_weights(spec, 1, 10, 1))
     seen = [state.weights["head1.w"].copy()]
     for _ in range(2):
@@ -218,17 +220,55 @@ def test_kept_weights_are_the_running_mean(small_data: Dataset) -> None:
     np.testing.assert_allclose(state.mean["head1.w"], by_hand, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("task", ["step", "day"])
+def test_a_batch_has_times_of_each_prosumers_own(small_data: Dataset, task: str) -> None:
+    """All different, each as likely, and the same whoever is trained beside a prosumer."""
+    from raygrid.learning.training import Trainer, part_of
+
+    spec, scaling = NetworkSpec(task=task, **SMALL_NET), fit_scaling(small_data)
+    train = part_of(small_data, spec, "train")
+    series = make_series(small_data, scaling)
+    few = options(times_per_batch=4)
+    ids = small_data.prosumer_id
+    trainer = Trainer(spec, series, scaling, train, train, few, ids)
+    at = trainer.times(np.random.default_rng(3))
+    assert at.shape == (10, trainer.batch_size)
+    assert len({tuple(row) for row in at}) == 10
+    assert np.isin(at, train).all()
+    some = np.array([7, 2])
+    part = Trainer(
+        spec, make_series(small_data.rows(some), scaling.rows(some)), scaling.rows(some),
+        train, train, few, ids[some],
+    )  # fmt: skip
+    np.testing.assert_array_equal(part.times(np.random.default_rng(3)), at[some])
+    random = np.random.default_rng(5)
+    drawn = np.concatenate([trainer.times(random) for _ in range(400)], axis=1)
+    parts = 4 if task == "step" else len(train)
+    for row in drawn:
+        counts = np.bincount(np.searchsorted(train, row) * parts // len(train), minlength=parts)
+        assert counts == pytest.approx(len(row) / parts, rel=0.5)
+    # Windows at each prosumer's own times are those at the same time of all.
+    cut, _ = windows_of(spec)
+    own = cut(series, scaling, at)
+    for k in range(10):
+        alike = cut(series, scaling, at[k])
+        for name, value in vars(own).items():
+            np.testing.assert_array_equal(value[k], getattr(alike, name)[k])
+
+
 @pytest.mark.parametrize("way", ["shared", "own", "federated"])
 def test_training_learns_and_is_repeatable(small_data: Dataset, way: str) -> None:
     from raygrid.learning.training import Trainer, part_of, train
 
     # Without the regression, next to which a few batches show no gain.
     spec = NetworkSpec(architecture="transformer", **SMALL_NET)
-    few = options(way=way, learning_rate=1e-3, batches_per_epoch=30)
+    few = options(way=way, learning_rate=1e-3, batches_per_epoch=80)
     one, other = (train(small_data, spec, few) for _ in range(2))
     scaling = fit_scaling(small_data)
     fitted = part_of(small_data, spec, "train")
-    trainer = Trainer(spec, make_series(small_data, scaling), scaling, fitted, fitted, few)
+    trainer = Trainer(
+        spec, make_series(small_data, scaling), scaling, fitted, fitted, few, small_data.prosumer_id
+    )
     untrained = trainer.validate(initial_weights(spec, 1, 10, 1)).mean()
     assert trainer.validate(one.forecaster.weights).mean() < untrained
     for name, array in one.forecaster.weights.items():
@@ -378,6 +418,7 @@ def test_load_and_pv_forecast_apart_do_not_look_at_each_other(small_data: Datase
     trainer = Trainer(
         spec, forecaster.series(small_data), forecaster.scaling,
         *(part_of(small_data, spec, part) for part in ("train", "validation")), options(),
+        small_data.prosumer_id,
     )  # fmt: skip
     fitted = replace(forecaster, weights=forecaster.weights | trainer.direct())
     at = np.array([9, 17])

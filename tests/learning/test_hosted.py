@@ -85,9 +85,13 @@ def test_hosts_train_what_one_process_trains(small_data: Dataset, way: str) -> N
     spread = train(small_data, SPEC, options(way), learner=learner)
     assert [row["epoch"] for row in spread.log] == [1, 2]
     for name, array in alone.forecaster.weights.items():
-        np.testing.assert_allclose(
-            spread.forecaster.weights[name], array, rtol=1e-3, atol=1e-5, err_msg=name
-        )
+        ours, theirs = spread.forecaster.weights[name], array
+        if name.endswith("qkv.b"):
+            # A bias of all keys moves nothing: its slopes are rounding, which Adam scales.
+            ours, theirs = (
+                np.delete(x, np.s_[SPEC.width : 2 * SPEC.width], 2) for x in (ours, theirs)
+            )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(
         spread.log[-1]["validation_loss"], alone.log[-1]["validation_loss"], rtol=1e-4
     )
