@@ -366,7 +366,9 @@ def _recurrence(p: Arrays, x: Any, ops: Ops) -> Any:
     return ops.stack(outputs, 2)
 
 
-def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) -> Any:
+def raw_outputs(
+    p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops, kept: Any = None
+) -> Any:
     """Run the network.
 
     Parameters
@@ -381,6 +383,8 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
         What is known of the steps ahead.
     ops : Ops
         Of numpy or torch.
+    kept : (1, G * B, tokens, width) array, optional
+        Factors of what the heads read of the tokens: training leaves some out.
 
     Returns
     -------
@@ -411,6 +415,8 @@ def raw_outputs(p: Arrays, spec: NetworkSpec, steps: Any, known: Any, ops: Ops) 
     else:
         x = _recurrence(p, x, ops)
     x = _norm(p, "norm", x)
+    if kept is not None:
+        x = x * kept
     seen = direct_inputs(spec, steps, known, ops) if spec.direct else known
     if spec.task == "step":
         x = ops.concatenate([x[:, :, -1:], x.mean(axis=2, keepdims=True), seen, who(1)])

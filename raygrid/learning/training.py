@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ WAYS = ("own", "shared", "federated")
 CLOSED_FORM = (DIRECT_W, DIRECT_B)
 PV_UNIT = 0.04
 """Share of its rating that PV errors are counted in by the loss."""
+DROPOUT = 0.2
+"""Share of what heads read of a transformer's tokens that a batch leaves out; recurrent networks
+are better without, by their validation loss."""
 GRADIENT_LIMIT = 1.0
 ADAM = (0.9, 0.999, 1e-8)
 WARM_UP = 0.04
@@ -91,12 +94,13 @@ class TrainOptions:
 
 def options_for(way: str, seed: int, epochs: int, task: str = "step") -> TrainOptions:
     """As many windows for all ways; weights of one prosumer need batches of more times."""
-    batches = 250 if task == "step" else 100
-    if way == "shared":
-        return TrainOptions(way=way, seed=seed, epochs=epochs, batches_per_epoch=batches)
-    return TrainOptions(
-        way=way, seed=seed, epochs=epochs, times_per_batch=16, batches_per_epoch=batches // 4
+    batches, rate = (250, 2e-3) if task == "step" else (100, 1e-3)
+    few = TrainOptions(
+        way=way, seed=seed, epochs=epochs, batches_per_epoch=batches, learning_rate=rate
     )
+    if way == "shared":
+        return few
+    return replace(few, times_per_batch=16, batches_per_epoch=batches // 4)
 
 
 class Learner(Protocol):
@@ -177,8 +181,10 @@ class Trainer:
         self.ops = _torch_ops()
         self._begin = (prosumer_id * GOLDEN % 1.0 * len(train)).astype(np.int64)
 
-    def loss(self, weights: dict[str, Any], windows: Windows) -> Any:
-        """Mean loss of each model (M,) over some windows (N, B, ...)."""
+    def loss(
+        self, weights: dict[str, Any], windows: Windows, random: np.random.Generator | None = None
+    ) -> Any:
+        """Mean loss of each model (M,) over some windows (N, B, ...); with `random` in training."""
         torch, ops = self.torch, self.ops
         models = len(weights["embedding"])
         rows = by_model(windows, models)
@@ -190,7 +196,8 @@ class Trainer:
             np.broadcast_arrays(scales.load_std_kw, PV_UNIT * rating, scales.net_std_kw), axis=-1
         )
         to = self._tensor
-        raw = raw_outputs(weights, self.spec, to(rows.steps), to(rows.known), ops)
+        kept = None if random is None else self._kept(random, rows.steps.shape[1])
+        raw = raw_outputs(weights, self.spec, to(rows.steps), to(rows.known), ops, kept)
         on_device = Scales(*(to(value) for value in vars(scales).values()))
         expected, quantiles = forecasts(raw, to(rows.anchor), on_device, ops)
         y, unit = to(actual), to(width)
@@ -219,7 +226,7 @@ class Trainer:
         losses = []
         for batch in range(options.batches_per_epoch):
             windows = self.cut(self.series, self.scaling, self.times(random))
-            loss = self.loss(weights | fixed, windows)
+            loss = self.loss(weights | fixed, windows, random)
             if not bool(torch.isfinite(loss).all()):
                 return float("nan")
             # The sum: each model's gradient is that of its own loss.
@@ -254,6 +261,13 @@ class Trainer:
         """
         drawn = random.choice(len(self.train), self.batch_size, replace=False)
         return np.asarray(self.train[(drawn + self._begin[:, None]) % len(self.train)])
+
+    def _kept(self, random: np.random.Generator, rows: int) -> Any:
+        """What transformers keep of their tokens in a batch, the same for all models; else None."""
+        if not self.spec.architecture.endswith("transformer"):
+            return None
+        drawn = random.random((1, rows, self.spec.tokens, self.spec.width), dtype=np.float32)
+        return self._tensor((drawn >= DROPOUT).astype(np.float32) / (1 - DROPOUT))
 
     @property
     def batch_size(self) -> int:
