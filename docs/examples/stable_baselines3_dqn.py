@@ -1,6 +1,6 @@
 """Train one prosumer of `ai_tem` with Stable-Baselines3; everybody else follows the rule.
 
-    pip install 'raygrid[gym,learn]' 'stable-baselines3>=2.9,<3'
+    pip install 'raygrid[examples,gym,learn]'
     python docs/examples/stable_baselines3_dqn.py --row 4 --days 20
 
 Stable-Baselines3 knows no action masks: an action that has nothing to move waits instead.

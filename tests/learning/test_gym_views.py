@@ -85,7 +85,7 @@ def test_one_agent_earns_what_it_would_among_all() -> None:
 @pytest.mark.slow
 def test_the_example_with_stable_baselines3_runs() -> None:
     """As its user runs it, on fewer days."""
-    pytest.importorskip("stable_baselines3", reason="needs the example's own requirement")
+    pytest.importorskip("stable_baselines3", reason="needs the extra 'examples'")
     root = Path(__file__).resolve().parents[2]
     settings = ("history.train_days=2", "history.validation_days=1", "history.test_days=1")
     done = subprocess.run(

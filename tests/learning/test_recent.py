@@ -14,6 +14,7 @@ from raygrid.learning.forecast_community import forecast_community
 from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
 from raygrid.learning.inference import load_forecaster
 from raygrid.learning.recent import PAST_DAYS, intervals, recent_days, serves
+from raygrid.learning.renewal import with_days_since
 from raygrid.learning.stages import DayStages
 from raygrid.scenario.build import draft_case
 from raygrid.scenario.load import load_scenario
@@ -51,14 +52,39 @@ def test_recent_days_are_those_of_the_history(ai_tem, recent, whole):
         np.testing.assert_array_equal(series, getattr(whole.weather, name)[rows])
 
 
-def test_forecasts_are_those_of_the_whole_history(ai_tem, recent, whole, by):
-    today = np.array([(ai_tem[0].horizon.start - ai_tem[0].history.start).days + DAY])
+@pytest.mark.parametrize("update", ["typical", "intervals"])
+def test_forecasts_are_those_of_the_whole_history(ai_tem, whole, by, update):
+    """The days since training are learnt from, or are not."""
+    scenario, base_dir = load_scenario("ai_tem", settings=[f"stages.update={update}"])
+    first = (scenario.horizon.start - scenario.history.start).days
+    today = np.array([first + DAY])
     find = step_predictions if by.spec.task == "step" else day_ahead_predictions
-    wanted = find(whole, replace(by, facts=by.facts), today)
-    found = intervals(by, recent)
+    data = whole
+    if update != "typical":
+        data = whole.until(int(today[0]), PAST_DAYS)
+        today = np.array([PAST_DAYS])
+        by = replace(by, facts=by.facts | {"data": data.digest()})
+    wanted = find(data, by, today)
+    outlook = DayStages.of(scenario, base_dir, 50).outlook(DAY)
+    found = (outlook.step if by.spec.task == "step" else outlook.ahead).found
     np.testing.assert_allclose(found.expected_kw[..., 0], wanted.load_kw, atol=1e-4)
     np.testing.assert_allclose(found.expected_kw[..., 1], wanted.pv_kw, atol=1e-4)
     assert (found.low_kw <= found.high_kw).all()
+
+
+def test_loads_that_changed_since_training_are_learnt(ai_tem, by):
+    """After weeks at twice its level, more is typical of a load, and its forecast is another."""
+    past = recent_days(*ai_tem, DAY, 31)
+    load = past.data.load_kw.copy()
+    load[:, : 24 * STEPS_PER_DAY] *= 2.0
+    changed = replace(past.data, load_kw=load)
+    learnt = with_days_since(by, changed, past.day - PAST_DAYS)
+    plain = with_days_since(by, past.data, past.day - PAST_DAYS)
+    assert (learnt.scaling.load_typical > plain.scaling.load_typical).mean() > 0.9
+    assert learnt.scaling.typical_days.sum() == plain.scaling.typical_days.sum() == 120 + 24
+    recent = past.shortened(31)
+    found, before = (intervals(one, recent).expected_kw[..., 0] for one in (learnt, plain))
+    assert np.abs(found - before).mean() > 0.001
 
 
 def test_a_forecast_sees_nothing_of_its_period_and_later(recent, by):
