@@ -52,6 +52,7 @@ CASES: dict[CaseName, DayCase] = {
         _FULL,
         replace(_FULL, name=CaseName.NO_FORECAST.value, forecast=ForecastRule.PERSISTENCE),
         replace(_FULL, name=CaseName.NO_RL.value, stores=StoreRule.SHARE),
+        replace(_FULL, name=CaseName.PLAN_ALONE.value, stores=StoreRule.PLAN),
         replace(_FULL, name=CaseName.NO_GRID.value, penalty=False, limits=False),
         replace(_FULL, name=CaseName.NO_CHAIN.value, chain=False),
         DayCase(CaseName.PERFECT.value, forecast=ForecastRule.PERFECT, stores=StoreRule.SHARE),

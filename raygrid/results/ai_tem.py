@@ -33,6 +33,7 @@ NAMES = {
     CaseName.FULL: "AI-TEM in full",
     CaseName.NO_FORECAST: "without hybrid forecast",
     CaseName.NO_RL: "without RL",
+    CaseName.PLAN_ALONE: "without RL and sharing",
     CaseName.NO_GRID: "without grid-aware penalty",
     CaseName.NO_CHAIN: "without chain",
     CaseName.PERFECT: "without RL, perfect forecast",
@@ -45,8 +46,8 @@ COMPARED = (
     CaseName.BLOCKCHAIN, CaseName.FULL, CaseName.FORESIGHT,
 )  # fmt: skip
 ABLATED = (
-    CaseName.FULL, CaseName.NO_FORECAST, CaseName.NO_RL, CaseName.NO_GRID, CaseName.NO_CHAIN,
-    CaseName.PERFECT,
+    CaseName.FULL, CaseName.NO_FORECAST, CaseName.NO_RL, CaseName.PLAN_ALONE, CaseName.NO_GRID,
+    CaseName.NO_CHAIN, CaseName.PERFECT,
 )  # fmt: skip
 SETTLED = tuple(case for case in CaseName if case is not CaseName.FORESIGHT)
 

@@ -18,6 +18,7 @@ class CaseName(StrEnum):
     FULL = "ai_tem"
     NO_FORECAST = "no_forecast"
     NO_RL = "no_rl"
+    PLAN_ALONE = "plan_alone"
     NO_GRID = "no_grid_penalty"
     NO_CHAIN = "no_chain"
     PERFECT = "perfect_forecast"
