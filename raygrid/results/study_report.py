@@ -81,7 +81,8 @@ def _lead(
     text = f"{plural(len(records), 'run')} of {names or 'no scenario'}"
     if groups:
         low, high = min(g.prosumers for g in groups), max(g.prosumers for g in groups)
-        text += f", {count(low)} to {count(high)} prosumers"
+        sizes = [count(low)] if low == high else [count(low), count(high)]
+        text += f", {' to '.join(sizes)} prosumers"
     described = str(manifest["description"]).strip()
     return f"{described} {text}." if described else f"{text}."
 
@@ -141,14 +142,14 @@ def _group_table(groups: Sequence[Group]) -> ReportTable:
 
 def _market_table(records: Sequence[StudyRecord]) -> ReportTable:
     columns = (
-        ("Scenario", ""), ("Axes", ""), ("Cost to all", ""), ("From the grid", "kWh"),
+        ("Run", ""), ("Cost to all", ""), ("From the grid", "kWh"),
         ("Into the grid", "kWh"), ("Curtailed", "kWh"), ("Traded day ahead", "kWh"),
         ("Traded intraday", "kWh"), ("Sold, not delivered", "kWh"), ("Overloads in AC", ""),
         ("Voltages out of band", ""), ("Trades settled", ""),
     )  # fmt: skip
     rows = [
         [
-            record.scenario, _listed(record.values),
+            ", ".join(text for text in (record.scenario, _listed(record.values)) if text),
             *("–" if value is None else count(value) if isinstance(value, int) else number(value, 5)
               for value in (of(record.summary) for _, _, of in MARKET_COLUMNS)),
         ]
