@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -324,11 +325,7 @@ def deliver(
     forecast = Predictions(
         known.prosumer_id, known.fixed_load_kw + dispatch.demand_kw, known.generation_limit_kw
     )
-    # What is fixed of a load is forecast; elastic demand is known as planned.
-    before = [
-        _when_due(scenario.stages, known.fixed_load_kw, people.fixed_load_kw) + dispatch.demand_kw,
-        _when_due(scenario.stages, forecast.pv_kw, pv),
-    ]
+    due: Sequence[FloatArray] = ()
     held: Held = {}
     if outlook is not None:
         share = getattr(scenario.population, "flexible_share", 0.0)
@@ -343,8 +340,13 @@ def deliver(
             held[name, "load"] = fixed * low, fixed * high
             if name == "step":
                 # Of a load without a price.
-                before = [fixed * mine.expected_kw[..., 0] + flexible, mine.expected_kw[..., 1]]
-    step = Predictions(known.prosumer_id, *before)
+                due = fixed * mine.expected_kw[..., 0] + flexible, mine.expected_kw[..., 1]
+    # What is fixed of a load is forecast; elastic demand is known as planned.
+    due = due or (
+        _when_due(scenario.stages, known.fixed_load_kw, people.fixed_load_kw) + dispatch.demand_kw,
+        _when_due(scenario.stages, forecast.pv_kw, pv),
+    )
+    step = Predictions(known.prosumer_id, *due)
     none = np.zeros_like(demand)
     as_measured = replace(people, fixed_load_kw=load, demand_min_kw=none, demand_limit_kw=none)
     case = replace(measured, network=cleared.network, community=GivenCommunity(as_measured))
