@@ -29,13 +29,9 @@ from raygrid.learning.dataset import (
 from raygrid.learning.features import (
     LAG_DAYS,
     SCALE_DAYS,
-    DaySums,
     Scaling,
     day_ahead,
-    day_sums,
     fit_scaling,
-    is_weekend,
-    learnt_typical,
     make_series,
 )
 from raygrid.learning.forecasting import Naive, quarter_hours
@@ -43,6 +39,7 @@ from raygrid.learning.inference import Forecaster, expected_powers
 from raygrid.learning.network import NetworkSpec
 from raygrid.learning.preprocessing import Clock, DataReport
 from raygrid.learning.renewal import days_since_training, leaning, line_shares
+from raygrid.learning.typical import DaySums, day_sums, is_weekend, learnt_typical
 from raygrid.learning.weather import SKY_DAYS, Weather
 from raygrid.prosumer.community import Community, Recipe
 from raygrid.prosumer.packed import PackedPopulation, ShapedProfile

@@ -13,16 +13,14 @@ from raygrid.learning.features import (
     FIRST_STEP,
     STEPS_BEHIND,
     day_ahead,
-    day_sums,
     fit_scaling,
     hourly_course,
-    is_weekend,
     later,
-    learnt_typical,
     make_series,
     one_step,
     roughness,
 )
+from raygrid.learning.typical import day_sums, is_weekend, learnt_typical
 from raygrid.learning.weather import forecast_weather, weather_of_past
 from raygrid.scenario.build import load_case
 from raygrid.scenario.load import load_scenario
