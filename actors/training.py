@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from raygrid.learning.dataset import Dataset
     from raygrid.learning.hosted import DatasetRecipe, HostedTraining, TrainingOrder
     from raygrid.learning.network import NetworkSpec
-    from raygrid.learning.training import TrainOptions, TrainResult
+    from raygrid.learning.train_options import TrainOptions
+    from raygrid.learning.training import TrainResult
     from raygrid.scenario.config import Scenario
 
 SERIES_BYTES = 100

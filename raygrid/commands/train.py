@@ -104,7 +104,8 @@ def forecaster(
     """
     from raygrid.learning.inference import save_forecaster
     from raygrid.learning.network import NetworkSpec, spec_for_anybody
-    from raygrid.learning.training import choose_device, options_for
+    from raygrid.learning.train_options import options_for
+    from raygrid.learning.training import choose_device
     from raygrid.learning.training import train as run_training
     from raygrid.scenario.load import load_scenario
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from raygrid.learning.features import Scaling, fit_scaling, make_series
 from raygrid.learning.inference import save_forecaster
 from raygrid.learning.metrics import coverage, crps, pinball, rmse_percent, skill
 from raygrid.learning.network import HIGH, LEVELS, LOW, NetworkSpec
+from raygrid.learning.train_options import TrainOptions, options_for
 from raygrid.results.files import json_text, write_atomically
-
-if TYPE_CHECKING:
-    from raygrid.learning.training import TrainOptions
 
 NAIVE = ("persistence", "seasonal_naive")
 HYBRIDS = ("hybrid_shared", "hybrid_own", "hybrid_federated")
@@ -167,8 +165,6 @@ def network_of(model: str, task: str) -> NetworkSpec:
 
 def options_of(model: str, task: str, seed: int, epochs: int) -> TrainOptions:
     """How it is trained: all alike but for the way of holding weights."""
-    from raygrid.learning.training import options_for
-
     way = model.partition("_")[2] if model in HYBRIDS else "shared"
     return options_for(way, seed, epochs, task)
 

@@ -21,6 +21,8 @@ from raygrid.learning.typical import day_sums, is_weekend, typical_in_turn
 STEPS_BEHIND = 24
 """Input window of AI-TEM V.C: six hours."""
 LAG_DAYS = (1, 2, 7)
+PAST_DAYS = max(LAG_DAYS)
+"""Days before that a forecast of the day ahead looks at."""
 OWN = ("load", "pv", "pv_index", "has_pv", "load_log", "roughness")
 """Channels of each prosumer and step. The logarithm tells small loads apart, which lie close
 together beside evening peaks; roughness is by how much the PV index has changed lately."""
@@ -348,7 +350,7 @@ class Windows:
 STEP_CHANNELS = len(OWN) + len(PUBLIC) + len(CALENDAR)
 KNOWN_CHANNELS = len(KNOWN)
 DAY_CHANNELS = len(DAY_STEP)
-FIRST_STEP = max(LAG_DAYS) * STEPS_PER_DAY
+FIRST_STEP = PAST_DAYS * STEPS_PER_DAY
 """First period that has all lags."""
 
 

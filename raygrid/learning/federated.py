@@ -19,7 +19,8 @@ from raygrid.learning.checkpoint import new_state
 from raygrid.learning.direct import Products, products
 from raygrid.learning.features import Scaling, Series
 from raygrid.learning.network import NetworkSpec
-from raygrid.learning.training import Trainer, TrainOptions
+from raygrid.learning.train_options import TrainOptions
+from raygrid.learning.training import Trainer
 
 LOCAL_SHARE = 5
 """Rounds in an epoch: each trains a fifth of its batches."""

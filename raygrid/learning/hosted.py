@@ -21,7 +21,8 @@ from raygrid.learning.direct import Products, solve
 from raygrid.learning.features import fit_scaling, make_series
 from raygrid.learning.federated import LOCAL_SHARE, FederatedState, HostUpdate, LocalHost
 from raygrid.learning.network import NetworkSpec
-from raygrid.learning.training import Trainer, TrainOptions, part_of
+from raygrid.learning.train_options import TrainOptions
+from raygrid.learning.training import Trainer, part_of
 
 
 class DatasetRecipe(Protocol):

@@ -51,8 +51,7 @@ TASKS = ("step", "day")
 DIRECT_W, DIRECT_B = "direct.w", "direct.b"
 """The linear regression's weights: fitted in closed form, not by gradients."""
 DARK_APART = 0.001
-"""Share of the rating below which there is no index, where a line may be yesterday's alone: it has
-nothing else to go by at dusk."""
+"""Share of the rating without an index where a line may be yesterday's alone, even at dusk."""
 
 Arrays = Mapping[str, Any]
 """Weights by name, of numpy or of torch."""

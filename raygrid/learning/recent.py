@@ -25,15 +25,13 @@ from raygrid.learning.dataset import (
     known_weather,
     past_weather,
 )
-from raygrid.learning.features import LAG_DAYS
+from raygrid.learning.features import PAST_DAYS
 from raygrid.learning.forecasting import quarter_hours
 from raygrid.learning.inference import Forecaster
 from raygrid.learning.network import HIGH, LOW
 from raygrid.learning.preprocessing import Clock, DataReport
 from raygrid.learning.weather import Weather
 from raygrid.scenario.config import CommunityPopulation, Scenario
-
-PAST_DAYS = max(LAG_DAYS)
 
 
 @dataclass(frozen=True)

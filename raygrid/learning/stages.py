@@ -14,9 +14,8 @@ from raygrid.errors import InputError
 from raygrid.files import data_path, data_root
 from raygrid.learning.adapting import adjusted, adjustment_rows
 from raygrid.learning.dataset import PERIOD_HOURS, begin_of_day
-from raygrid.learning.features import SCALE_DAYS
+from raygrid.learning.features import PAST_DAYS, SCALE_DAYS
 from raygrid.learning.forecast_community import (
-    PAST_DAYS,
     days_learnt_from,
     days_of_past,
     forecast_community,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,8 +39,8 @@ from raygrid.learning.network import (
     raw_outputs,
 )
 from raygrid.learning.renewal import training_end
+from raygrid.learning.train_options import TrainOptions
 
-WAYS = ("own", "shared", "federated")
 CLOSED_FORM = (DIRECT_W, DIRECT_B)
 PV_UNIT = 0.04
 """Share of its rating that PV errors are counted in by the loss."""
@@ -55,52 +55,6 @@ GOLDEN = 0.6180339887498949
 """Multiples of it, less their whole part, lie evenly between 0 and 1."""
 MEAN_KEEP = 0.995
 """What the running mean of the weights keeps of itself at a batch (less at the start)."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How a forecaster is trained.
-
-    Attributes
-    ----------
-    way : str
-        'own': each prosumer its weights; 'shared': the same for all, with an embedding of each;
-        'federated': shared weights averaged over prosumers that train apart.
-    seed : int
-        Seed of first weights and of batches.
-    epochs : int
-        At most; AI-TEM V.C has 120.
-    patience : int
-        Epochs without a better validation loss after which training ends.
-    learning_rate : float
-        The greatest; falls by a cosine to a hundredth.
-    times_per_batch : int
-        Times that a batch takes of every prosumer, of each its own.
-    batches_per_epoch : int
-        Batches after which the validation loss is looked at.
-    validation_stride : int
-        Every so many steps of the validation days count.
-    """
-
-    way: str = "shared"
-    seed: int = 1
-    epochs: int = 6
-    patience: int = 6
-    learning_rate: float = 2e-3
-    times_per_batch: int = 4
-    batches_per_epoch: int = 250
-    validation_stride: int = 11
-
-
-def options_for(way: str, seed: int, epochs: int, task: str = "step") -> TrainOptions:
-    """As many windows for all ways; weights of one prosumer need batches of more times."""
-    batches, rate = (250, 2e-3) if task == "step" else (100, 1e-3)
-    few = TrainOptions(
-        way=way, seed=seed, epochs=epochs, batches_per_epoch=batches, learning_rate=rate
-    )
-    if way == "shared":
-        return few
-    return replace(few, times_per_batch=16, batches_per_epoch=batches // 4)
 
 
 class Learner(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 from raygrid.learning import direct
 from raygrid.learning.baselines import SEASON, persistence
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset, build_dataset
-from raygrid.learning.features import LAG_DAYS, fit_scaling
+from raygrid.learning.features import PAST_DAYS, fit_scaling
 from raygrid.learning.inference import Forecaster, load_forecaster
 from raygrid.learning.metrics import skill
 from raygrid.learning.training import part_of
@@ -33,7 +33,7 @@ def at_day(by: Forecaster, day: int) -> np.ndarray:
 
 def nothing(by: Forecaster, data: Dataset, day: int) -> np.ndarray:
     """With the scales of the training days."""
-    recent = data.until(day, max(LAG_DAYS))
+    recent = data.until(day, PAST_DAYS)
     return by.forecast(by.series(recent), at_day(by, recent.days("test")[0])).expected
 
 

@@ -32,7 +32,7 @@ BOUNDS = [(0, 2), (2, 6)]
 
 
 def options(way: str) -> Any:
-    from raygrid.learning.training import TrainOptions
+    from raygrid.learning.train_options import TrainOptions
 
     return TrainOptions(
         way=way, epochs=2, batches_per_epoch=5, times_per_batch=4, validation_stride=48

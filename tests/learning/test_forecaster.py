@@ -50,7 +50,7 @@ SMALL_NET = {"width": 8, "heads": 2, "embedding": 2}
 
 
 def options(**changes: Any) -> Any:
-    from raygrid.learning.training import TrainOptions
+    from raygrid.learning.train_options import TrainOptions
 
     few = {"epochs": 2, "batches_per_epoch": 5, "times_per_batch": 4, "validation_stride": 48}
     return TrainOptions(**(few | changes))

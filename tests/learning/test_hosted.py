@@ -24,7 +24,7 @@ SPEC = NetworkSpec(width=8, heads=2, embedding=2)
 
 
 def options(way: str, **changes: Any) -> Any:
-    from raygrid.learning.training import TrainOptions
+    from raygrid.learning.train_options import TrainOptions
 
     few = {"epochs": 2, "batches_per_epoch": 5, "times_per_batch": 4, "validation_stride": 48}
     return TrainOptions(way=way, **(few | changes))

@@ -10,10 +10,11 @@ from raygrid.errors import InputError
 from raygrid.learning.adapting import adjusted, adjustment_rows
 from raygrid.learning.calibration import OUTSIDE
 from raygrid.learning.dataset import STEPS_PER_DAY, build_dataset
+from raygrid.learning.features import PAST_DAYS
 from raygrid.learning.forecast_community import forecast_community
 from raygrid.learning.forecasting import day_ahead_predictions, step_predictions
 from raygrid.learning.inference import load_forecaster
-from raygrid.learning.recent import PAST_DAYS, intervals, recent_days, serves
+from raygrid.learning.recent import intervals, recent_days, serves
 from raygrid.learning.renewal import with_days_since
 from raygrid.learning.stages import DayStages
 from raygrid.scenario.build import draft_case
