@@ -131,6 +131,9 @@ def step_predictions(
 
 LAST_ERROR = 0.6
 """How much of the last period's error a corrected forecast takes over."""
+TELLING = 1e-3
+"""Squared errors so far, over the squares of a day's forecast, below which they say nothing of
+which rule is better: at dawn a forecast of hardly any sun errs by more than none at all."""
 
 
 def forecast_when_due(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:
@@ -139,6 +142,7 @@ def forecast_when_due(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArr
     Either as the day ahead was, moved by `LAST_ERROR` times what the period before was missed by,
     or as the period before: whichever has erred less on this day so far over all prosumers. Where
     the day ahead is well forecast the first is, next to a naive forecast of loads the second.
+    Until its errors add up to something (`TELLING`) the day ahead is gone by.
 
     Parameters
     ----------
@@ -156,7 +160,8 @@ def forecast_when_due(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArr
     np.maximum(moved, 0.0, out=moved)
     before = period_before(ahead_kw, measured_kw)
     missed = [((found - measured_kw) ** 2).sum(axis=0).cumsum() for found in (before, moved)]
-    is_better = np.concatenate([[False], (missed[0] < missed[1])[:-1]])
+    tells = missed[1] > TELLING * np.square(ahead_kw).sum()
+    is_better = np.concatenate([[False], (tells & (missed[0] < missed[1]))[:-1]])
     return np.where(is_better, before, moved)
 
 

@@ -170,6 +170,10 @@ def test_periods_are_forecast_when_due_by_the_rule_that_erred_less() -> None:
     # The first error shows after the second period.
     np.testing.assert_allclose(forecast_when_due(odd, still), [[2.0, 5.0, 2.0, 2.0]])
     np.testing.assert_array_equal(period_before(odd, still), [[2.0, 2.0, 2.0, 2.0]])
+    # A little light too early at dawn is no reason to go by the dark before.
+    dawn, sun = np.array([[0.0, 0.01, 2.0, 3.0]]), np.array([[0.0, 0.0, 2.0, 3.0]])
+    corrected = [[0.0, 0.01, 2.0 - 0.01 * LAST_ERROR, 3.0]]
+    np.testing.assert_allclose(forecast_when_due(dawn, sun), corrected)
 
 
 def test_periods_forecast_when_due_see_nothing_later() -> None:
