@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from raygrid.learning.network import (
 from raygrid.learning.weights import Weights, load_weights, save_weights
 
 KIND = "forecaster"
+LEARNT_UNTIL = "learnt_until"
+"""Fact of the midnight that training days end with."""
 SUN_SHARES = (0.02, 0.1, 0.3, 0.6)
 """PV envelopes, over the rating, between which intervals are calibrated apart: the loss counts kW,
 and low sun counts for little in it."""
@@ -323,6 +326,12 @@ def load_forecaster(folder: Path, data: Dataset | None = None) -> Forecaster:
     known = spec.architecture in ARCHITECTURES and facts.get("levels") == list(LEVELS)
     if not known or spread.shape != (len(TARGETS), len(SUN_SHARES) + 1):
         raise InputError("of another kind of network", f"weights {folder}", "train them again")
+    if not _is_midnight(facts.get(LEARNT_UNTIL)):
+        raise InputError(
+            f"{LEARNT_UNTIL} is no midnight: {facts[LEARNT_UNTIL]!r}",
+            f"weights {folder}",
+            "write it as 2016-07-14T00:00:00, or train them again",
+        )
     weights = {name: found.arrays[name] for name in wanted}
     forecaster = Forecaster(spec, weights, scaling, ids, facts, spread)
     if data is not None and forecaster.fits_anybody:
@@ -336,3 +345,14 @@ def load_forecaster(folder: Path, data: Dataset | None = None) -> Forecaster:
                 f"train weights for {data.name}: raygrid train forecaster",
             )
     return forecaster
+
+
+def _is_midnight(text: Any) -> bool:
+    """Whether a manifest says a midnight of local time, or nothing."""
+    if text is None:
+        return True
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return False
+    return time.tzinfo is None and (time.hour, time.minute, time.second) == (0, 0, 0)

@@ -16,13 +16,11 @@ import numpy as np
 from raygrid.arrays import FloatArray, IntArray
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset
 from raygrid.learning.features import DAY_STEP, SCALE_DAYS, day_ahead
-from raygrid.learning.inference import Forecaster, windows_of
+from raygrid.learning.inference import LEARNT_UNTIL, Forecaster, windows_of
 from raygrid.learning.lines import direct_inputs
 from raygrid.learning.network import DIRECT_B, DIRECT_W, NumpyOps
 from raygrid.learning.typical import day_sums, is_weekend, learnt_typical
 
-LEARNT_UNTIL = "learnt_until"
-"""Fact of the midnight that training days end with."""
 LEAN_DAYS = 7
 """Days before a market day that say how far its line of PV is followed."""
 

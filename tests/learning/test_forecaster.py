@@ -497,6 +497,10 @@ def test_weights_come_back_and_must_fit(small_data: Dataset, tmp_path: Path) -> 
         load_forecaster(folder, changed)
     with pytest.raises(InputError, match="of another kind of network"):
         load_forecaster(save_forecaster(tmp_path / "other", replace(found, spread=np.ones(3))))
+    for wrong in ("yesterday", 7, "2016-07-14T12:00:00", "2016-07-14T00:00:00+02:00"):
+        odd = replace(found, facts=found.facts | {"learnt_until": wrong})
+        with pytest.raises(InputError, match="learnt_until is no midnight"):
+            load_forecaster(save_forecaster(tmp_path / "odd", odd))
     with pytest.raises(InputError, match="is before the first that has its past"):
         found.forecast(found.series(small_data), np.array([3]))
 
