@@ -1,8 +1,17 @@
-"""How tests share out over two processes (`make test`)."""
+"""How tests share out over two processes (`make test`), and that they can be interrupted."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, which whoever is started in a shell's background ignores, children included:
+    tests of interrupts send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
