@@ -1,6 +1,23 @@
-"""`python -m raygrid`, the form that Ray jobs use."""
+"""The command: `raygrid`, or `python -m raygrid`, the form that Ray jobs use."""
 
-from raygrid.cli import main
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+INTERRUPTED = 130
+"""`raygrid.errors.ExitCode.INTERRUPTED`, before anything is imported."""
+
+
+def main() -> NoReturn:
+    """Run the command line; Ctrl-C while it is being loaded ends as any later one does."""
+    try:
+        from raygrid.cli import main as run
+    except KeyboardInterrupt:
+        sys.stderr.write("raygrid: interrupted\n")
+        sys.exit(INTERRUPTED)
+    run()
+
 
 if __name__ == "__main__":
     main()

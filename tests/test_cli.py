@@ -11,7 +11,7 @@ import click
 import pytest
 
 from raygrid import __version__, cli
-from raygrid.errors import EndedShortError, InputError
+from raygrid.errors import EndedShortError, ExitCode, InputError
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +113,21 @@ def test_an_interrupt_in_code_that_is_text_ends_by_the_exit_code(tmp_path):
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "raygrid: interrupted\n")
+
+
+def test_ctrl_c_while_the_command_is_loaded():
+    """One line and exit code 130, as later."""
+    program = """
+import sys
+from raygrid.__main__ import main
+
+class Impatient:
+    def find_spec(self, name, *_):
+        if name == "raygrid.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (ExitCode.INTERRUPTED, "raygrid: interrupted\n")
