@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -359,7 +358,7 @@ class MarketDay:
     def summary(self) -> DaySummary:
         """The day in figures."""
         horizon, traded = self.run.scenario.horizon, self._traded
-        began = horizon.start + timedelta(hours=self.day * horizon.day_hours)
+        began = horizon.begin(self.day)
         energy = None if traded is None else traded.energy_wh / 1e3
         constrained = self.run.scenario.market.network_constrained
         # Markets may keep a reserve; how full a line is, its own limit says.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
-"""`raygrid.errors.ExitCode.INTERRUPTED`, before anything is imported."""
-
 
 def main() -> NoReturn:
     """Run the command line; Ctrl-C while it is being loaded ends as any later one does."""
     try:
         from raygrid.cli import main as run
     except KeyboardInterrupt:
+        from raygrid.errors import ExitCode
+
         sys.stderr.write("raygrid: interrupted\n")
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     run()
 
 

@@ -58,7 +58,7 @@ def adjusted(by: Forecaster, recent: RecentDays, found: Interval) -> tuple[Forec
     outside, counted = np.zeros((2, 2, heights), dtype=np.int64)
     spread = np.array(by.spread, dtype=np.float64)
     measured = np.stack([data.load_kw[:, steps], data.pv_kw[:, steps]])
-    low, high = (np.moveaxis(bound, -1, 0)[:2] for bound in (found.low_kw, found.high_kw))
+    low, high = (np.moveaxis(bound, -1, 0) for bound in (found.low_kw, found.high_kw))
     missed = (measured < low) | (measured > high)
     counts = high - low > 1e-6 * by.scaling.load_std_kw[:, None]
     for k, height, some in groups(counts, sun):

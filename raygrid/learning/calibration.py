@@ -19,7 +19,7 @@ from raygrid.learning.inference import (
     windows_of,
 )
 from raygrid.learning.network import HIGH, LEVELS, LOW, MEDIAN, TARGETS
-from raygrid.learning.renewal import renewed
+from raygrid.learning.renewal import borne_out, renewed
 
 CALIBRATION_STRIDE = 5
 """Every so many steps count in a calibration; their errors are alike over prosumers."""
@@ -222,13 +222,6 @@ def forecast_in_turn(forecaster: Forecaster, data: Dataset, days: range) -> Fore
     return Forecast(misses.plain.expected[:, wanted], quantiles[:, wanted])
 
 
-def _borne_out(added: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Factors between 0 and 1 of what is added (M, S, ...) whose squared errors are least."""
-    square = (added**2).sum(axis=1)
-    factor = (added * wanted).sum(axis=1) / np.where(square > 0, square, 1.0)
-    return np.asarray(np.clip(factor, 0.0, 1.0))
-
-
 def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
     """Shrink what the network adds to expected load and PV to what validation times bear out.
 
@@ -273,4 +266,4 @@ def temper(forecaster: Forecaster, data: Dataset, at: IntArray) -> Forecaster:
         ((values - line) / unit[:, None, None]).reshape(models, -1, 2)
         for values in (expected(forecaster), actual)
     )
-    return scaled(_borne_out(added, wanted))
+    return scaled(borne_out((added**2).sum(axis=1), (added * wanted).sum(axis=1)))

@@ -171,7 +171,7 @@ def forecast_community(
             f"{scenario.name}:population",
             "forecast populations of source `community`, or clear on what is measured",
         )
-    begin = horizon.start + timedelta(hours=day * horizon.day_hours)
+    begin = horizon.begin(day)
     midnight = begin_of_day(begin)
     first_step = quarter_hours((begin - midnight).total_seconds() / 3600.0, "horizon.start")
     width = quarter_hours(horizon.dt, "horizon.period_hours")
@@ -213,9 +213,8 @@ def days_of_past(
     """
     n_past = PAST_DAYS
     if isinstance(by, Forecaster):
-        n_past = max(n_past, days_learnt_from(scenario, by, midnight))
-        if by.fits_anybody:
-            n_past = SCALE_DAYS + SKY_DAYS
+        learnt = days_learnt_from(scenario, by, midnight)
+        n_past = SCALE_DAYS + SKY_DAYS if by.fits_anybody else max(n_past, learnt)
     n_past = min(n_past, (midnight - first_midnight(scenario, base_dir)).days)
     if n_past < PAST_DAYS:
         raise InputError(

@@ -155,14 +155,19 @@ def forecast_when_due(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArr
     (N, T) float64
         0 or more; the first period is as the day ahead was [kW].
     """
-    moved = np.array(ahead_kw, dtype=np.float64)
-    moved[:, 1:] += LAST_ERROR * (measured_kw - ahead_kw)[:, :-1]
-    np.maximum(moved, 0.0, out=moved)
+    moved = moved_by_last_error(ahead_kw, measured_kw)
     before = period_before(ahead_kw, measured_kw)
     missed = [((found - measured_kw) ** 2).sum(axis=0).cumsum() for found in (before, moved)]
     tells = missed[1] > TELLING * np.square(ahead_kw).sum()
     is_better = np.concatenate([[False], (tells & (missed[0] < missed[1]))[:-1]])
     return np.where(is_better, before, moved)
+
+
+def moved_by_last_error(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:
+    """Each period as the day ahead was, moved by a part of the miss before it. All (N, T) [kW]."""
+    moved = np.array(ahead_kw, dtype=np.float64)
+    moved[:, 1:] += LAST_ERROR * (measured_kw - ahead_kw)[:, :-1]
+    return np.maximum(moved, 0.0)
 
 
 def period_before(ahead_kw: FloatArray, measured_kw: FloatArray) -> FloatArray:

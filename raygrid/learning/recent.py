@@ -108,7 +108,7 @@ def recent_days(
             f"{scenario.name}:horizon.period_hours",
             "forecast quarter hours of a population of source `community`",
         )
-    begin = horizon.start + timedelta(hours=day * horizon.day_hours)
+    begin = horizon.begin(day)
     midnight = begin_of_day(begin)
     start = midnight - timedelta(days=n_past)
     history = scenario.history

@@ -110,10 +110,23 @@ def line_shares(forecaster: Forecaster, data: Dataset, days: IntArray) -> FloatA
     sums = {day: _added_and_wanted(forecaster, owners, day) for day in looked_at}
     found = np.ones(len(days))
     for k, window in enumerate(windows):
-        square, both = np.sum([sums[day] for day in window], axis=0) if window else (0.0, 0.0)
+        square, product = np.sum([(0.0, 0.0), *(sums[day] for day in window)], axis=0)
         if square > 0:
-            found[k] = np.clip(both / square, 0.0, 1.0)
+            found[k] = borne_out(square, product)
     return found
+
+
+def borne_out(square: FloatArray, product: FloatArray) -> FloatArray:
+    """Factors between 0 and 1 of what is added to a forecast, whose squared errors are least.
+
+    Parameters
+    ----------
+    square : (...) float64
+        Sum of what is added, squared; where it is 0 the factor is 0.
+    product : (...) float64
+        Sum of what is added times what should have been.
+    """
+    return np.asarray(np.clip(product / np.where(square > 0, square, np.inf), 0.0, 1.0))
 
 
 def _added_and_wanted(forecaster: Forecaster, data: Dataset, day: int) -> tuple[float, float]:

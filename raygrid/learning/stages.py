@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,8 +175,7 @@ class DayStages:
         if self.scenario.horizon.dt != PERIOD_HOURS or not both:
             return None
         scenario, base_dir = self.scenario, self.base_dir
-        begin = scenario.horizon.start + timedelta(hours=day * scenario.horizon.day_hours)
-        midnight = begin_of_day(begin)
+        midnight = begin_of_day(scenario.horizon.begin(day))
         n_past = max(days_of_past(scenario, base_dir, midnight, by) for by in both)
         past = recent_days(scenario, base_dir, day, n_past)
 

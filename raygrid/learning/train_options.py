@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-WAYS = ("own", "shared", "federated")
-
 
 @dataclass(frozen=True)
 class TrainOptions:

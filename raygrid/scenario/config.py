@@ -6,7 +6,7 @@ overrides and error lines live in `raygrid.scenario.load`.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -71,6 +71,10 @@ class Horizon(Section):
     def day_hours(self) -> float:
         """Length of a market day [h]."""
         return self.periods * self.dt
+
+    def begin(self, day: int) -> datetime:
+        """When one of the days in a row begins, counted from 0."""
+        return self.start + timedelta(hours=day * self.day_hours)
 
 
 # --- population and profiles -----------------------------------------------------------------

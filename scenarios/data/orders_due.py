@@ -13,13 +13,14 @@ import numpy as np
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset, build_dataset
 from raygrid.learning.features import SCALE_DAYS
 from raygrid.learning.forecasting import (
-    LAST_ERROR,
     Naive,
     day_ahead_predictions,
     forecast_when_due,
+    moved_by_last_error,
     period_before,
 )
 from raygrid.learning.inference import Forecaster, load_forecaster
+from raygrid.learning.market_days import Predictions
 from raygrid.learning.renewal import renewed
 from raygrid.scenario.load import load_scenario
 
@@ -36,22 +37,15 @@ def learned(data: Dataset, by: Forecaster, days: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
-def whole(predictions: object) -> np.ndarray:
+def whole(predictions: Predictions) -> np.ndarray:
     """Predictions of days as (D, N, 96, 2)."""
-    both = np.stack([predictions.load_kw, predictions.pv_kw], axis=2)  # type: ignore[attr-defined]
+    both = np.stack([predictions.load_kw, predictions.pv_kw], axis=2)
     return by_day(both)
 
 
 def by_day(both: np.ndarray) -> np.ndarray:
     """(N, D * 96, 2) as (D, N, 96, 2)."""
     return np.moveaxis(both.reshape(len(both), -1, STEPS_PER_DAY, 2), 1, 0)
-
-
-def moved(ahead: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """As the day ahead was, moved by a part of what the period before was missed by."""
-    found = ahead.copy()
-    found[:, 1:] += LAST_ERROR * (measured - ahead)[:, :-1]
-    return np.maximum(found, 0.0)
 
 
 def main() -> None:
@@ -74,7 +68,7 @@ def main() -> None:
         for width in (4, 1):
             for rule, ahead in rules.items():
                 cells = []
-                for way in (period_before, moved, forecast_when_due):
+                for way in (period_before, moved_by_last_error, forecast_when_due):
                     errors = []
                     for k in range(2):
                         pairs = (

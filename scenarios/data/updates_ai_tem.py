@@ -15,11 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from raygrid.learning import direct
-from raygrid.learning.baselines import SEASON, persistence
+from raygrid.learning.comparison import score
 from raygrid.learning.dataset import STEPS_PER_DAY, Dataset, build_dataset
 from raygrid.learning.features import PAST_DAYS, fit_scaling
 from raygrid.learning.inference import Forecaster, load_forecaster
-from raygrid.learning.metrics import skill
 from raygrid.learning.training import part_of
 from raygrid.scenario.load import load_scenario
 
@@ -73,25 +72,17 @@ def main() -> None:
     """Forecast and score."""
     scenario, base_dir = load_scenario("ai_tem")
     data = build_dataset(scenario, base_dir)
-    steps, owner = data.steps("test"), data.pv_rating_kw > 0
-    everybody = np.ones(len(owner), dtype=np.bool_)
-    measured = (data.load_kw[:, steps], data.pv_kw[:, steps])
     ways: dict[str, Callable[[Forecaster, Dataset, int], np.ndarray]] = {
         "nothing": nothing, "typical loads": typical, "all scales": all_scales, "line": Line(),
     }  # fmt: skip
     for task in ("day", "step"):
         by = load_forecaster(base_dir / "weights" / f"forecaster-{task}", data)
-        before = persistence(data, steps, 1 if task == "step" else SEASON)
         for name, way in ways.items():
             parts = [way(by, data, day) for day in data.days("test")]
-            found = np.concatenate([p.reshape(len(owner), -1, 3) for p in parts], axis=1)
-            scores = []
-            for k, (actual, of) in enumerate(zip(measured, (everybody, owner), strict=True)):
-                ours, naive = (
-                    np.sqrt(((f[of, :, k] - actual[of]) ** 2).mean(axis=1)) for f in (found, before)
-                )
-                scores.append(skill(ours, naive).mean())
-            print(f"{task}, {name}: load {scores[0]:.4f}, PV {scores[1]:.4f}", flush=True)
+            found = np.concatenate([p.reshape(len(p), -1, 3) for p in parts], axis=1)
+            made = score(name, task, 1, data, by.scaling, found)
+            skills = f"load {np.mean(made.load_skill):.4f}, PV {np.mean(made.pv_skill):.4f}"
+            print(f"{task}, {name}: {skills}", flush=True)
         ways["line"] = Line()
 
 
